@@ -1,0 +1,152 @@
+"""What an admin can say: models, endpoints, offerings, chains and profiles, as plain values.
+
+One set of types serves four places: the policy file is these types as YAML, the ORM exports and
+imports them, the compiled snapshot in Redis is them as MessagePack, and `Policy.compile` indexes
+them for deciding. Unknown fields are refused wherever they are decoded.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+
+TaskType = Literal["completion", "reasoning", "code", "embedding", "analysis"]
+Complexity = Literal["simple", "moderate", "complex"]
+Priority = Literal["low", "normal", "high", "critical"]
+QualityTier = Literal["basic", "good", "high", "exceptional"]
+Speed = Literal["fast", "medium", "slow"]
+ProviderKind = Literal["ollama", "openai"]
+
+TASK_TYPES: tuple[TaskType, ...] = ("completion", "reasoning", "code", "embedding", "analysis")
+COMPLEXITIES: tuple[Complexity, ...] = ("simple", "moderate", "complex")
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "critical")
+QUALITY_TIERS: tuple[QualityTier, ...] = ("basic", "good", "high", "exceptional")
+TIER_RANK: dict[str, int] = {tier: rank for rank, tier in enumerate(QUALITY_TIERS)}
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Usd = Annotated[Decimal, msgspec.Meta(ge=0)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=100)]
+
+
+class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value of the policy; equal when all of its fields are."""
+
+
+class ModelSpec(_Spec):
+    """A capability record: what a model can do, what it needs and what it costs."""
+
+    name: Name
+    capabilities: tuple[TaskType, ...]
+    quality_tier: QualityTier
+    speed: Speed = "medium"
+    ram_required_gb: Annotated[float, msgspec.Meta(ge=0, le=100_000)] = 0.0
+    context_length: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 4096
+    # None: the price is not known. Never treated as free where money is limited.
+    cost_per_1k_input_usd: Usd | None = None
+    cost_per_1k_output_usd: Usd | None = None
+    best_for: tuple[str, ...] = ()
+    enabled: bool = True
+
+
+class EndpointSpec(_Spec):
+    """A server that answers for models: an Ollama or an OpenAI-compatible base URL."""
+
+    name: Name
+    provider: ProviderKind
+    base_url: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    # `env:NAME` or `file:PATH`; the secret itself is never part of the policy.
+    api_key_ref: str = ""
+    # The machine whose memory its models use: `local` is this one, empty is not ours to watch.
+    host: str = ""
+    region: str = ""
+    enabled: bool = True
+    simulated: bool = False
+
+
+class OfferingSpec(_Spec):
+    """This model at this endpoint, under the name the endpoint knows it by."""
+
+    model: Name
+    endpoint: Name
+    # Empty: the endpoint uses the model's own name.
+    upstream_model: str = ""
+    # Load options, pinned so that routing itself never causes a reload.
+    num_ctx: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    keep_alive: str = ""
+    enabled: bool = True
+
+
+class ChainSpec(_Spec):
+    """Who stands in, in order, when the chosen model fails.
+
+    A chain belongs to a model (`for_model`) or to a task type (`for_task`), never to both.
+    """
+
+    name: Name
+    models: tuple[Name, ...]
+    for_model: str = ""
+    for_task: TaskType | None = None
+    enabled: bool = True
+
+
+class ProfileSpec(_Spec):
+    """How a request of one priority weighs its candidates, and what it may expect."""
+
+    priority: Priority
+    quality_weight: Weight
+    cost_weight: Weight
+    latency_weight: Weight
+    memory_weight: Weight
+    success_weight: Weight
+    floor_simple: QualityTier = "basic"
+    floor_moderate: QualityTier = "good"
+    floor_complex: QualityTier = "high"
+    deadline_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 120_000
+
+
+class PolicyDocument(_Spec):
+    """A whole policy. `version` counts saved changes; files leave it out."""
+
+    models: tuple[ModelSpec, ...] = ()
+    endpoints: tuple[EndpointSpec, ...] = ()
+    offerings: tuple[OfferingSpec, ...] = ()
+    chains: tuple[ChainSpec, ...] = ()
+    profiles: tuple[ProfileSpec, ...] = ()
+    version: int = 0
+
+
+DEFAULT_PROFILES: tuple[ProfileSpec, ...] = (
+    # Low priority asks for thrift, critical for the best answer soonest; docs/routing.md argues them.
+    ProfileSpec(
+        priority="low",
+        quality_weight=1,
+        cost_weight=4,
+        latency_weight=1,
+        memory_weight=3,
+        success_weight=2,
+    ),
+    ProfileSpec(
+        priority="normal",
+        quality_weight=2,
+        cost_weight=3,
+        latency_weight=2,
+        memory_weight=2,
+        success_weight=3,
+    ),
+    ProfileSpec(
+        priority="high",
+        quality_weight=4,
+        cost_weight=1,
+        latency_weight=3,
+        memory_weight=1,
+        success_weight=4,
+    ),
+    ProfileSpec(
+        priority="critical",
+        quality_weight=6,
+        cost_weight=0,
+        latency_weight=3,
+        memory_weight=0,
+        success_weight=6,
+    ),
+)

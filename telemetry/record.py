@@ -1,0 +1,54 @@
+"""One finished request, as the data plane hands it to the spool."""
+
+from typing import Literal
+
+import msgspec
+
+RequestKind = Literal["select", "route", "chat", "embed"]
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """One call to one offering; `error_type` is empty when it answered."""
+
+    model: str
+    endpoint: str
+    duration_ms: int
+    error_type: str = ""
+
+
+class RequestRecord(msgspec.Struct, kw_only=True, array_like=True):
+    """Everything kept about a request: never its prompt, never its answer.
+
+    Units are in the names. Fields are appended at the end only: a spool written by an older worker
+    must still decode, and `array_like` goes by position.
+    """
+
+    id: bytes  # 16 bytes, UUIDv7: the primary key, and what makes shipping twice harmless
+    request_id: str
+    kind: RequestKind
+    task_type: str
+    priority: str
+    created_at_us: int  # microseconds since the epoch, UTC, when the request came
+    selected_model: str  # the model that answered; the chosen one where none was called
+    endpoint: str = ""
+    chosen_model: str = ""  # the first choice, before any failover
+    fallback_used: bool = False
+    degraded: bool = False
+    reason: str = ""  # why this one, for people; e.g. "best score 0.82 of 7"
+    success: bool = True
+    status: int = 200  # the HTTP status the caller saw
+    error_type: str = ""  # stable code, e.g. "upstream_timeout"
+    error_message: str = ""  # scrubbed: no prompt, no credential
+    response_time_ms: int = 0
+    selection_time_us: int = 0
+    first_token_ms: int = 0  # 0 where nothing was streamed
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usage_estimated: bool = False  # the upstream sent no usage; tokens were estimated
+    cost_nusd: int = 0
+    cost_known: bool = True
+    resource_pressure: float = 0.0
+    stream: bool = False
+    simulated: bool = False
+    worker: str = ""
+    attempts: tuple[Attempt, ...] = ()

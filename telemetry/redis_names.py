@@ -1,0 +1,10 @@
+"""Every name this project uses in Redis."""
+
+PREFIX = "ai-orchestra:"
+POLICY_SNAPSHOT = PREFIX + "policy:snapshot"  # MessagePack of a PolicyDocument
+POLICY_CHANNEL = PREFIX + "policy"  # the new version, as text
+CAPABILITY = PREFIX + "capability:"  # + model name: JSON, the ModelCapability contract
+STATE_CHANNEL = PREFIX + "state"  # MessagePack of a state message
+STATE_LAST = PREFIX + "state:last"  # hash: last state message by key, for a new worker
+EVENTS_OUT = PREFIX + "events"  # stream: what this project publishes
+EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
