@@ -1,7 +1,7 @@
 """State messages between the conductor and the web workers (MessagePack, tagged by `type`).
 
-They travel on the `STATE_CHANNEL`; the last one of each `key` is kept in the hash `STATE_LAST`, which
-a new worker reads once.
+They travel on the `STATE_CHANNEL`; the last one of each `key` is kept in the hash `STATE_LAST`,
+which a new worker reads once.
 """
 
 import msgspec

@@ -32,7 +32,7 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A value of the policy; equal when all of its fields are."""
 
 
-class ModelSpec(_Spec):
+class ModelSpec(_Spec, frozen=True, kw_only=True):
     """A capability record: what a model can do, what it needs and what it costs."""
 
     name: Name
@@ -48,7 +48,7 @@ class ModelSpec(_Spec):
     enabled: bool = True
 
 
-class EndpointSpec(_Spec):
+class EndpointSpec(_Spec, frozen=True, kw_only=True):
     """A server that answers for models: an Ollama or an OpenAI-compatible base URL."""
 
     name: Name
@@ -63,7 +63,7 @@ class EndpointSpec(_Spec):
     simulated: bool = False
 
 
-class OfferingSpec(_Spec):
+class OfferingSpec(_Spec, frozen=True, kw_only=True):
     """This model at this endpoint, under the name the endpoint knows it by."""
 
     model: Name
@@ -76,7 +76,7 @@ class OfferingSpec(_Spec):
     enabled: bool = True
 
 
-class ChainSpec(_Spec):
+class ChainSpec(_Spec, frozen=True, kw_only=True):
     """Who stands in, in order, when the chosen model fails.
 
     A chain belongs to a model (`for_model`) or to a task type (`for_task`), never to both.
@@ -89,7 +89,7 @@ class ChainSpec(_Spec):
     enabled: bool = True
 
 
-class ProfileSpec(_Spec):
+class ProfileSpec(_Spec, frozen=True, kw_only=True):
     """How a request of one priority weighs its candidates, and what it may expect."""
 
     priority: Priority
@@ -104,7 +104,7 @@ class ProfileSpec(_Spec):
     deadline_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 120_000
 
 
-class PolicyDocument(_Spec):
+class PolicyDocument(_Spec, frozen=True, kw_only=True):
     """A whole policy. `version` counts saved changes; files leave it out."""
 
     models: tuple[ModelSpec, ...] = ()
@@ -116,7 +116,7 @@ class PolicyDocument(_Spec):
 
 
 DEFAULT_PROFILES: tuple[ProfileSpec, ...] = (
-    # Low priority asks for thrift, critical for the best answer soonest; docs/routing.md argues them.
+    # Low priority asks for thrift, critical for the best answer soonest: see docs/routing.md.
     ProfileSpec(
         priority="low",
         quality_weight=1,

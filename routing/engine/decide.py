@@ -1,0 +1,391 @@
+"""Decide which offering answers: filter, score, order. Pure: same input, same output.
+
+The scan runs down the policy's list, which is sorted by the part of the score that no measurement
+changes, and stops as soon as no later offering could still enter the best few. That is exact, and
+makes a decision among thousands of offerings cost about as much as one among dozens.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from routing.engine.catalog import QUALITY_TIERS
+from routing.engine.errors import NoCandidate, Rejection, UnknownModel
+from routing.engine.policy import Candidate, Policy
+from routing.engine.state import FleetState, OfferingState
+
+Clock = Callable[[], float]  # seconds, monotonic
+
+# How many offerings a decision ranks: the chosen one and what is told as alternatives.
+BEST = 6
+# An expected answer time of this long halves the latency score.
+LATENCY_HALF_MS = 5000.0
+DEFAULT_OUTPUT_TOKENS = 512
+
+REASONS: dict[str, str] = {
+    "capability": "the model cannot do this task type",
+    "quality_floor": "the model's quality tier is below what is asked for",
+    "context_length": "prompt and answer do not fit the model's context",
+    "cost_limit": "the answer could cost more than costLimit",
+    "price_unknown": "the model has no known price, and a costLimit was given",
+    "endpoint_down": "the endpoint did not answer its last probe",
+    "not_offered": "the endpoint does not hold the model now",
+    "unhealthy": "reported unfit by model.health_changed",
+    "breaker_open": "its circuit breaker is open after failures",
+    "memory_fit": "loading the model would not fit the host's free memory",
+    "memory_unknown": "the host's memory is not known, so nothing new is loaded there",
+    "excluded": "it has failed this request already",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a request asks of its model. Tokens are counts, money is nano-dollars."""
+
+    task: str
+    priority: str = "normal"
+    floor: int = 0  # least quality rank, 0..3
+    prompt_tokens: int = 0
+    max_tokens: int | None = None
+    cost_limit_nusd: int | None = None
+    model: str | None = None  # the caller insists on this one
+    exclude: frozenset[str] = frozenset()
+
+    @property
+    def output_tokens(self) -> int:
+        return DEFAULT_OUTPUT_TOKENS if self.max_tokens is None else self.max_tokens
+
+
+@dataclass(slots=True)
+class Scored:
+    """A candidate with its score, 0..1."""
+
+    score: float
+    candidate: Candidate
+
+
+@dataclass(slots=True)
+class Decision:
+    """The outcome: `ranked[0]` is the choice."""
+
+    need: Need
+    ranked: list[Scored]
+    eligible: int  # how many were scored before the scan could stop
+    relaxed: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> Candidate:
+        return self.ranked[0].candidate
+
+    @property
+    def reason(self) -> str:
+        best = self.ranked[0]
+        text = f"score {best.score:.2f}, best of {self.eligible}"
+        if self.need.model:
+            text += ", asked for by name"
+        for what in self.relaxed:
+            text += f"; {what} relaxed"
+        return text
+
+
+@dataclass(slots=True)
+class Terms:
+    """The parts of one candidate's score, each 0..1, for `explain`."""
+
+    quality: float
+    cost: float
+    latency: float
+    memory: float
+    success: float
+    expected_ms: float
+    total: float
+
+
+@dataclass(slots=True)
+class Explained:
+    """One row of `explain`: scored, or rejected with a reason."""
+
+    candidate: Candidate
+    terms: Terms | None = None
+    rejection: Rejection | None = None
+
+
+def decide(policy: Policy, state: FleetState, need: Need, now: float) -> Decision:
+    """Return the decision for `need` at `now` (seconds, monotonic).
+
+    Raises UnknownModel if `need.model` is not in the catalogue, NoCandidate if nothing survives
+    even with the quality floor relaxed. Cost limit and memory fit are never relaxed.
+    """
+    if need.model is not None:
+        return _decide_named(policy, state, need, now)
+    decision = _best(policy, state, need, need.floor, now)
+    if decision.ranked:
+        return decision
+    if need.floor > 0:
+        decision = _best(policy, state, need, 0, now)
+        if decision.ranked:
+            decision.relaxed = ("quality floor",)
+            return decision
+    raise _nobody(policy, state, need, now)
+
+
+def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float) -> Decision:
+    live, profile = state.live, policy.profiles[need.priority]
+    total = policy.weight_total(need.priority)
+    weight_latency = profile.latency_weight / total
+    weight_memory = profile.memory_weight / total
+    weight_success = profile.success_weight / total
+    most_dynamic = weight_latency + weight_memory + weight_success
+    best: list[Scored] = []
+    eligible, entry = 0, -1.0
+    for static, candidate in policy.ordered(need.task, need.priority, floor):
+        if static + most_dynamic < entry:
+            break
+        offering = live[candidate.index]
+        if rejection(candidate, offering, need, now):
+            continue
+        eligible += 1
+        score = (
+            static
+            + weight_latency * latency_score(candidate, offering, need)
+            + weight_memory * memory_score(candidate, offering)
+            + weight_success * offering.success_rate
+        )
+        if score > entry or len(best) < BEST:
+            entry = _insert(best, Scored(score, candidate))
+    return Decision(need, best, eligible)
+
+
+def _insert(best: list[Scored], new: Scored) -> float:
+    """Keep `best` sorted and at most BEST long; return the score a newcomer must not fall below."""
+    best.append(new)
+    best.sort(key=_rank)
+    del best[BEST:]
+    return best[-1].score if len(best) == BEST else -1.0
+
+
+def _rank(scored: Scored) -> tuple[float, str]:
+    # The id last: equal candidates must always rank the same way.
+    return (-scored.score, scored.candidate.id)
+
+
+def _decide_named(policy: Policy, state: FleetState, need: Need, now: float) -> Decision:
+    name = policy.find_model(need.model or "")
+    if name is None:
+        raise UnknownModel(need.model or "", policy.nearest_model(need.model or ""))
+    named = _admitted(policy, state, policy.by_model.get(name, ()), need, now)
+    if named:
+        return Decision(need, named, len(named))
+    stand_ins = [
+        scored
+        for model in policy.chain_for(name, need.task)
+        for scored in _admitted(policy, state, policy.by_model.get(model, ()), need, now)
+    ]
+    if stand_ins:
+        return Decision(need, stand_ins, len(stand_ins), ("named model",))
+    raise _nobody(policy, state, need, now)
+
+
+def _admitted(
+    policy: Policy,
+    state: FleetState,
+    candidates: Sequence[Candidate],
+    need: Need,
+    now: float,
+) -> list[Scored]:
+    """Score the given offerings regardless of the quality floor: somebody named them."""
+    able = [
+        Scored(terms(policy, c, state.live[c.index], need).total, c)
+        for c in candidates
+        if _can(c, need) and not rejection(c, state.live[c.index], need, now)
+    ]
+    return sorted(able, key=_rank)
+
+
+def _can(candidate: Candidate, need: Need) -> bool:
+    # A caller who names a model for chat may use whatever chats; embedding is another protocol.
+    capabilities = candidate.model.capabilities
+    if need.model is None or need.task == "embedding":
+        return need.task in capabilities
+    return any(task != "embedding" for task in capabilities)
+
+
+def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: float) -> str:
+    """Return the reason code why this offering cannot take the request, or ''."""
+    if not offering.healthy:
+        return "unhealthy"
+    if offering.endpoint.up is False:
+        return "endpoint_down"
+    if not offering.available:
+        return "not_offered"
+    if not offering.breaker.allows(now):
+        return "breaker_open"
+    if need.prompt_tokens + (need.max_tokens or 1) > candidate.context_length:
+        return "context_length"
+    if not offering.loaded and (refused := _memory_refusal(candidate, offering, need)):
+        return refused
+    if need.cost_limit_nusd is not None and (refused := _cost_refusal(candidate, need)):
+        return refused
+    if candidate.id in need.exclude:
+        return "excluded"
+    return ""
+
+
+def _memory_refusal(candidate: Candidate, offering: OfferingState, need: Need) -> str:
+    host = offering.host
+    if host is None:
+        return ""
+    if not host.known:
+        return "memory_unknown"
+    fits = candidate.ram_gb <= host.room_gb(critical=need.priority == "critical")
+    return "" if fits else "memory_fit"
+
+
+def _cost_refusal(candidate: Candidate, need: Need) -> str:
+    bound = candidate.cost_bound_nusd(need.prompt_tokens, need.output_tokens)
+    if bound is None:
+        return "price_unknown"
+    return "cost_limit" if bound > (need.cost_limit_nusd or 0) else ""
+
+
+def expected_ms(candidate: Candidate, offering: OfferingState, need: Need) -> float:
+    """Return the expected time to a whole answer, in ms: queue, load if cold, and generation."""
+    tokens = min(need.output_tokens, DEFAULT_OUTPUT_TOKENS)
+    answer_ms = offering.ttft_ms + offering.ms_per_token * tokens
+    # Engines answer one after another by default (OLLAMA_NUM_PARALLEL is 1).
+    queued_ms = answer_ms * (1 + offering.in_flight)
+    return queued_ms if offering.loaded else queued_ms + candidate.load_prior_ms
+
+
+def latency_score(candidate: Candidate, offering: OfferingState, need: Need) -> float:
+    return LATENCY_HALF_MS / (LATENCY_HALF_MS + expected_ms(candidate, offering, need))
+
+
+def memory_score(candidate: Candidate, offering: OfferingState) -> float:
+    """Return 1 where nothing must be loaded, else the share of the host left free afterwards."""
+    host = offering.host
+    if offering.loaded or host is None:
+        return 1.0
+    if host.total_gb <= 0:
+        return 0.0
+    left = (host.available_gb - candidate.ram_gb) / host.total_gb
+    return min(1.0, max(0.0, left))
+
+
+def terms(policy: Policy, candidate: Candidate, offering: OfferingState, need: Need) -> Terms:
+    """Return every part of one candidate's score."""
+    profile, total = policy.profiles[need.priority], policy.weight_total(need.priority)
+    latency = latency_score(candidate, offering, need)
+    memory = memory_score(candidate, offering)
+    dynamic = (
+        profile.latency_weight * latency
+        + profile.memory_weight * memory
+        + profile.success_weight * offering.success_rate
+    )
+    return Terms(
+        quality=candidate.quality,
+        cost=candidate.cost_score,
+        latency=latency,
+        memory=memory,
+        success=offering.success_rate,
+        expected_ms=expected_ms(candidate, offering, need),
+        total=policy.static_score(candidate, need.task, need.priority) + dynamic / total,
+    )
+
+
+def explain(policy: Policy, state: FleetState, need: Need, now: float) -> list[Explained]:
+    """Return every offering with its score or its rejection, best first, then by name."""
+    rows = [_explain_one(policy, state, c, need, now) for c in policy.candidates]
+    return sorted(rows, key=lambda r: (-(r.terms.total if r.terms else -1.0), r.candidate.id))
+
+
+def _explain_one(
+    policy: Policy, state: FleetState, candidate: Candidate, need: Need, now: float
+) -> Explained:
+    offering = state.live[candidate.index]
+    if not _can(candidate, need):
+        reason = "capability"
+    elif need.model is None and candidate.rank < need.floor:
+        reason = "quality_floor"
+    else:
+        reason = rejection(candidate, offering, need, now)
+    if not reason:
+        return Explained(candidate, terms=terms(policy, candidate, offering, need))
+    detail = _detail(reason, candidate, offering, need)
+    refused = Rejection(candidate.model_name, candidate.endpoint_name, reason, detail)
+    return Explained(candidate, rejection=refused)
+
+
+def _detail(reason: str, candidate: Candidate, offering: OfferingState, need: Need) -> str:
+    if reason == "memory_fit" and offering.host is not None:
+        room = offering.host.room_gb(critical=need.priority == "critical")
+        return f"needs {candidate.ram_gb:.1f} GB, {max(room, 0.0):.1f} GB may be used"
+    if reason == "context_length":
+        asked = need.prompt_tokens + (need.max_tokens or 1)
+        return f"about {asked} tokens asked, context holds {candidate.context_length}"
+    if reason == "quality_floor":
+        return f"{candidate.model.quality_tier} is below {QUALITY_TIERS[need.floor]}"
+    return REASONS[reason]
+
+
+def _nobody(policy: Policy, state: FleetState, need: Need, now: float) -> NoCandidate:
+    rows = explain(policy, state, need, now)
+    waits = [
+        max(live.breaker.open_until - now, 0.0)
+        for live in state.live
+        if not live.breaker.allows(now)
+    ]
+    refused = tuple(row.rejection for row in rows if row.rejection)
+    return NoCandidate(refused, retry_after_s=min(waits, default=None))
+
+
+def alternatives(policy: Policy, decision: Decision) -> list[str]:
+    """Return the names of the models that would stand in, in order, without the chosen one."""
+    chosen = decision.ranked[0].candidate.model_name
+    names = dict.fromkeys(
+        model for model in policy.chain_for(chosen, decision.need.task) if model in policy.by_model
+    )
+    for scored in decision.ranked:
+        names[scored.candidate.model_name] = None
+    names.pop(chosen, None)
+    return list(names)[:BEST]
+
+
+def attempts(
+    policy: Policy, state: FleetState, decision: Decision, clock: Clock
+) -> Iterator[Candidate]:
+    """Yield whom to ask, in order: the choice, its chain, the ranked rest, then whoever is left.
+
+    Lazy: state is read when the next one is asked for, so a breaker that opened meanwhile counts.
+    """
+    tried: set[str] = set()
+    need = decision.need
+    for scored in (*decision.ranked[:1], *_chain(policy, state, decision, clock), *decision.ranked):
+        candidate = scored.candidate
+        if candidate.id in tried:
+            continue
+        if rejection(candidate, state.live[candidate.index], need, clock()):
+            continue
+        tried.add(candidate.id)
+        yield candidate
+    if need.model is None:
+        yield from _whoever_is_left(policy, state, need, tried, clock)
+
+
+def _chain(policy: Policy, state: FleetState, decision: Decision, clock: Clock) -> Iterator[Scored]:
+    """Yield the chain's offerings. An admin named them, so the quality floor does not apply."""
+    for model in policy.chain_for(decision.chosen.model_name, decision.need.task):
+        offered = policy.by_model.get(model, [])
+        yield from _admitted(policy, state, offered, decision.need, clock())
+
+
+def _whoever_is_left(
+    policy: Policy, state: FleetState, need: Need, tried: set[str], clock: Clock
+) -> Iterator[Candidate]:
+    while True:
+        remaining = replace(need, exclude=frozenset(tried))
+        try:
+            candidate = decide(policy, state, remaining, clock()).chosen
+        except NoCandidate:
+            return
+        tried.add(candidate.id)
+        yield candidate

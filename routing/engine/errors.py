@@ -1,0 +1,159 @@
+"""The one error tree of the data plane; free of any framework.
+
+RoutingError                 nothing of ours below is raised outside of this tree
+├── NoCandidate              no offering survived the filter
+├── UnknownModel             the caller named a model that the catalogue does not hold
+├── AttemptsFailed           every attempt failed; carries what each one met
+├── DeadlineExceeded         the caller's time ran out before anybody answered
+├── NotReady                 no policy is loaded yet, or records cannot be kept
+└── ProviderError            one call to one upstream failed
+    ├── ConnectFailed        no connection within the connect timeout, or refused, or reset
+    ├── UpstreamTimeout      connected, then silent for longer than allowed
+    ├── UpstreamBusy         429 or 503: asked to come back later
+    ├── UpstreamFault        any other 5xx, or a redirect, which is never followed
+    ├── MalformedAnswer      a body that is not what the protocol says
+    ├── StreamCut            the stream ended before its end marker
+    └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
+"""
+
+from dataclasses import dataclass
+
+
+class RoutingError(Exception):
+    """Base of the tree. `code` is stable and public; `retry_after_s` is advice, if there is any."""
+
+    code = "routing_error"
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one offering was not considered."""
+
+    model: str
+    endpoint: str
+    reason: str  # one of `REASONS`
+    detail: str = ""
+
+
+class NoCandidate(RoutingError):
+    """Raised when the filter leaves no offering, even after relaxing what may be relaxed."""
+
+    code = "no_model_available"
+
+    def __init__(
+        self, rejections: tuple[Rejection, ...], retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(f"No model can take this request ({len(rejections)} considered).")
+        self.rejections = rejections
+        self.retry_after_s = retry_after_s
+
+    def only_because(self, reason: str) -> bool:
+        """Return True if every offering with the capability was rejected for `reason`."""
+        told = {r.reason for r in self.rejections if r.reason != "capability"}
+        return told == {reason}
+
+
+class UnknownModel(RoutingError):
+    """Raised when the caller names a model that is not in the catalogue."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, nearest: str | None) -> None:
+        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        super().__init__(f"The model '{name}' is not in the catalogue.{hint}")
+        self.name = name
+        self.nearest = nearest
+
+
+class DeadlineExceeded(RoutingError):
+    """Raised when the deadline of the whole request passes."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, deadline_ms: int) -> None:
+        super().__init__(f"No answer within the deadline of {deadline_ms} ms.")
+        self.deadline_ms = deadline_ms
+
+
+class NotReady(RoutingError):
+    """Raised when a worker must not take work: no policy yet, or no room to record it."""
+
+    code = "not_ready"
+    retry_after_s = 1.0
+
+
+class ProviderError(RoutingError):
+    """Base of everything one upstream call can meet; names its endpoint."""
+
+    code = "upstream_error"
+    retry_same = False  # is the same endpoint worth asking again?
+    counts = True  # does it count against the breaker?
+
+    def __init__(self, endpoint: str, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.endpoint = endpoint
+        self.retry_after_s = retry_after_s
+
+
+class ConnectFailed(ProviderError):
+    """Raised when no connection could be made, or it broke before the answer began."""
+
+    code = "upstream_unreachable"
+    retry_same = True
+
+
+class UpstreamTimeout(ProviderError):
+    """Raised when a connected upstream stays silent; it is not asked twice."""
+
+    code = "upstream_timeout"
+
+
+class UpstreamBusy(ProviderError):
+    """Raised on 429 and 503, with `Retry-After` when the upstream gave one."""
+
+    code = "upstream_busy"
+    retry_same = True
+
+
+class UpstreamFault(ProviderError):
+    """Raised on other 5xx answers, in-band errors and redirects."""
+
+    code = "upstream_fault"
+    retry_same = True
+
+
+class MalformedAnswer(ProviderError):
+    """Raised when the body is not what the protocol promises."""
+
+    code = "upstream_malformed"
+
+
+class StreamCut(ProviderError):
+    """Raised when a stream stops before its end marker."""
+
+    code = "upstream_stream_cut"
+
+
+class RefusedByUpstream(ProviderError):
+    """Raised on a 4xx that blames the request; `status` and the upstream's words are passed on."""
+
+    code = "upstream_refused"
+    counts = False
+
+    def __init__(self, endpoint: str, detail: str, *, status: int, kind: str = "") -> None:
+        super().__init__(endpoint, detail)
+        self.status = status
+        self.kind = kind  # e.g. "context_length_exceeded", "model_not_found"
+
+
+class AttemptsFailed(RoutingError):
+    """Raised when every permitted offering was tried; `failures` says what each one met."""
+
+    code = "all_attempts_failed"
+
+    def __init__(self, failures: tuple[tuple[str, ProviderError], ...]) -> None:
+        super().__init__(f"All {len(failures)} attempts failed.")
+        self.failures = failures
+        waits = [e.retry_after_s for _, e in failures if e.retry_after_s is not None]
+        self.retry_after_s = min(waits, default=None)

@@ -1,0 +1,194 @@
+"""The compiled policy: a document indexed for deciding. Immutable; swapped whole.
+
+Everything that does not change between requests is worked out here: which offerings can do a task,
+their prices in nano-dollars, and the part of their score that no measurement moves.
+"""
+
+import difflib
+from decimal import Decimal
+
+from routing.engine.catalog import (
+    DEFAULT_PROFILES,
+    TIER_RANK,
+    ChainSpec,
+    EndpointSpec,
+    ModelSpec,
+    OfferingSpec,
+    PolicyDocument,
+    ProfileSpec,
+)
+
+# Before an offering was ever called: (ms to the first token, ms per token). Ranges of Ollama on a
+# desktop CPU or a small GPU; the first answers replace them (see OfferingState.observe).
+SPEED_PRIOR_MS: dict[str, tuple[float, float]] = {
+    "fast": (250.0, 15.0),
+    "medium": (600.0, 40.0),
+    "slow": (1500.0, 120.0),
+}
+# Reading weights from a SATA SSD, about 0.5 GB/s: the prior for a cold start.
+LOAD_PRIOR_MS_PER_GB = 2000.0
+# A price of this much per thousand tokens in and out halves the cost score.
+COST_HALF_NUSD = 2_000_000.0
+NUSD = Decimal(10**9)
+
+
+def to_nusd(usd: Decimal | None) -> int | None:
+    """Return dollars as whole nano-dollars, or None where the price is not known."""
+    return None if usd is None else int((usd * NUSD).to_integral_value())
+
+
+class Candidate:
+    """One offering, ready to be decided about."""
+
+    __slots__ = (
+        "context_length",
+        "cost_score",
+        "endpoint",
+        "endpoint_name",
+        "host",
+        "id",
+        "index",
+        "input_nusd",
+        "load_prior_ms",
+        "model",
+        "model_name",
+        "ms_per_token_prior",
+        "offering",
+        "output_nusd",
+        "quality",
+        "ram_gb",
+        "rank",
+        "ttft_prior_ms",
+        "upstream_model",
+    )
+
+    def __init__(
+        self, index: int, offering: OfferingSpec, model: ModelSpec, endpoint: EndpointSpec
+    ) -> None:
+        self.index = index
+        self.offering = offering
+        self.model = model
+        self.endpoint = endpoint
+        self.id = f"{model.name}@{endpoint.name}"
+        self.model_name = model.name
+        self.endpoint_name = endpoint.name
+        self.upstream_model = offering.upstream_model or model.name
+        self.host = endpoint.host
+        self.rank = TIER_RANK[model.quality_tier]
+        self.quality = self.rank / 3
+        # A pinned context is what the engine was told to load; asking beyond it would be cut.
+        self.context_length = min(offering.num_ctx or model.context_length, model.context_length)
+        self.ram_gb = model.ram_required_gb
+        self.input_nusd = to_nusd(model.cost_per_1k_input_usd)
+        self.output_nusd = to_nusd(model.cost_per_1k_output_usd)
+        self.ttft_prior_ms, self.ms_per_token_prior = SPEED_PRIOR_MS[model.speed]
+        self.load_prior_ms = LOAD_PRIOR_MS_PER_GB * model.ram_required_gb
+        self.cost_score = self._cost_score()
+
+    def _cost_score(self) -> float:
+        """Return 1 for free, 0.5 at COST_HALF_NUSD, 0 where the price is not known."""
+        if self.input_nusd is None or self.output_nusd is None:
+            return 0.0
+        return COST_HALF_NUSD / (COST_HALF_NUSD + self.input_nusd + self.output_nusd)
+
+    def cost_bound_nusd(self, prompt_tokens: int, output_tokens: int) -> int | None:
+        """Return the most these tokens can cost, rounded up, or None where a price is unknown."""
+        if self.input_nusd is None or self.output_nusd is None:
+            return None
+        total = self.input_nusd * prompt_tokens + self.output_nusd * output_tokens
+        return -(-total // 1000)
+
+    def __repr__(self) -> str:
+        return f"Candidate({self.id})"
+
+
+class Policy:
+    """An immutable, indexed snapshot of everything an admin decided."""
+
+    def __init__(self, document: PolicyDocument) -> None:
+        self.document = document
+        self.version = document.version
+        self.models = {m.name: m for m in document.models if m.enabled}
+        self.endpoints = {e.name: e for e in document.endpoints if e.enabled}
+        self.profiles: dict[str, ProfileSpec] = {p.priority: p for p in DEFAULT_PROFILES}
+        self.profiles |= {p.priority: p for p in document.profiles}
+        self.candidates = self._candidates(document.offerings)
+        self.by_id = {c.id: c for c in self.candidates}
+        self.by_model: dict[str, list[Candidate]] = {}
+        for candidate in self.candidates:
+            self.by_model.setdefault(candidate.model_name, []).append(candidate)
+        chains = [c for c in document.chains if c.enabled]
+        self._chain_for_model: dict[str, ChainSpec] = {c.for_model: c for c in chains}
+        self._chain_for_task: dict[str | None, ChainSpec] = {c.for_task: c for c in chains}
+        self._ordered: dict[tuple[str, str, int], list[tuple[float, Candidate]]] = {}
+
+    def _candidates(self, offerings: tuple[OfferingSpec, ...]) -> list[Candidate]:
+        live = [
+            o
+            for o in offerings
+            if o.enabled and o.model in self.models and o.endpoint in self.endpoints
+        ]
+        return [
+            Candidate(i, o, self.models[o.model], self.endpoints[o.endpoint])
+            for i, o in enumerate(live)
+        ]
+
+    def profile(self, priority: str) -> ProfileSpec:
+        return self.profiles[priority]
+
+    def floor(self, priority: str, complexity: str | None, quality: str | None) -> int:
+        """Return the least quality rank asked for: the higher of what both fields imply."""
+        profile = self.profiles[priority]
+        asked = TIER_RANK[quality] if quality else 0
+        if complexity is None:
+            return asked
+        implied = TIER_RANK[getattr(profile, f"floor_{complexity}")]
+        return max(asked, implied)
+
+    def ordered(self, task: str, priority: str, floor: int) -> list[tuple[float, Candidate]]:
+        """Return the offerings that can do `task` at `floor` or better, best static score first.
+
+        Each comes with the weight-normalised score that no measurement changes (quality, cost).
+        """
+        key = (task, priority, floor)
+        found = self._ordered.get(key)
+        if found is None:
+            found = self._ordered[key] = self._order(task, priority, floor)
+        return found
+
+    def _order(self, task: str, priority: str, floor: int) -> list[tuple[float, Candidate]]:
+        able = [c for c in self.candidates if task in c.model.capabilities and c.rank >= floor]
+        pairs = [(self.static_score(c, task, priority), c) for c in able]
+        return sorted(pairs, key=lambda pair: (-pair[0], pair[1].id))
+
+    def static_score(self, candidate: Candidate, task: str, priority: str) -> float:
+        """Return the quality and cost part of the score, 0..1 of the whole."""
+        profile = self.profiles[priority]
+        quality = 0.8 * candidate.quality + 0.2 * (task in candidate.model.best_for)
+        points = profile.quality_weight * quality + profile.cost_weight * candidate.cost_score
+        return points / self.weight_total(priority)
+
+    def weight_total(self, priority: str) -> float:
+        p = self.profiles[priority]
+        total = (
+            p.quality_weight + p.cost_weight + p.latency_weight + p.memory_weight + p.success_weight
+        )
+        return total or 1.0
+
+    def chain_for(self, model: str, task: str) -> tuple[str, ...]:
+        """Return the stand-ins for `model`: its own chain, else the task's, else ()."""
+        chain = self._chain_for_model.get(model) or self._chain_for_task.get(task)
+        return chain.models if chain else ()
+
+    def find_model(self, name: str) -> str | None:
+        """Return the catalogue's name for what the caller wrote; `x` also finds `x:latest`."""
+        for spelling in (name, f"{name}:latest", name.removesuffix(":latest")):
+            if spelling in self.by_model or spelling in self.models:
+                return spelling
+        return None
+
+    def nearest_model(self, name: str) -> str | None:
+        return next(iter(difflib.get_close_matches(name, list(self.models), n=1)), None)
+
+
+EMPTY_POLICY = Policy(PolicyDocument())
