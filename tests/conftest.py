@@ -1,3 +1,20 @@
 """What every test may use; each plugin keeps the fixtures of its own area."""
 
-pytest_plugins = ["tests.fixtures_engines"]
+import shutil
+
+from tests import environment
+
+pytest_plugins = ["tests.fixtures_engines", "tests.fixtures_site"]
+
+HOME = environment.enter()
+
+
+def pytest_configure() -> None:
+    from django.conf import settings
+
+    # pytest-django sets Django up only if the settings are loaded by now.
+    assert settings.DATABASES
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME.root, ignore_errors=True)

@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class DashboardConfig(AppConfig):
+    """The operators' live page: a shell, a WebSocket feed and static modules; it stores nothing."""
+
+    name = "dashboard"

@@ -1,0 +1,27 @@
+"""The control plane's paths; agents' own endpoints meet them in `asgi.py`."""
+
+from importlib.util import find_spec
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+
+def _part(prefix: str, module: str) -> list[URLPattern | URLResolver]:
+    package = module.rpartition(".")[0]
+    there = find_spec(package) is not None and find_spec(module) is not None
+    return [path(prefix, include(module))] if there else []
+
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(url="/dashboard")),
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/", admin.site.urls),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    *_part("api/v1/", "routing.api.urls"),
+    *_part("api/v1/", "telemetry.api.urls"),
+    *_part("dashboard", "dashboard.urls"),
+]
