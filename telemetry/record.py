@@ -52,3 +52,5 @@ class RequestRecord(msgspec.Struct, kw_only=True, array_like=True):
     simulated: bool = False
     worker: str = ""
     attempts: tuple[Attempt, ...] = ()
+    cost_limit_nusd: int = 0  # the caller's own limit; 0 where none was given
+    estimated_cost_nusd: int = 0  # what a request refused for `cost_limit` would have cost at most

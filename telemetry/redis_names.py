@@ -8,3 +8,6 @@ STATE_CHANNEL = PREFIX + "state"  # MessagePack of a state message
 STATE_LAST = PREFIX + "state:last"  # hash: last state message by key, for a new worker
 EVENTS_OUT = PREFIX + "events"  # stream: what this project publishes
 EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
+EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, with the reason
+EVENTS_IN_POSITION = PREFIX + "events:in:position"  # id of the last entry of EVENTS_IN dealt with
+LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for a new one
