@@ -1,0 +1,21 @@
+"""Every command, in the order `help` lists them."""
+
+from cli.commands import health, help, local, models, resources, route, select, status, version
+from cli.commands.base import Command
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        status.COMMAND,
+        select.COMMAND,
+        route.COMMAND,
+        models.COMMAND,
+        resources.COMMAND,
+        health.COMMAND,
+        local.UP,
+        local.POLICY,
+        local.SIMULATE,
+        help.COMMAND,
+        version.COMMAND,
+    )
+}

@@ -1,0 +1,88 @@
+"""`resources`: memory, processor and swap of the host, now and over the last hours."""
+
+from collections.abc import Mapping, Sequence
+
+from cli.arguments import Parser, whole
+from cli.commands.base import Command, Context, add_json
+from cli.errors import OK
+from cli.output import ABSENT, Cell, Console
+from cli.view import dig, figure, items, moment, number, pressure
+
+PATH = "/api/v1/ai/resources/metrics"
+# A screenful: more samples than this are averaged into as many rows.
+_ROWS = 12
+
+_COLUMNS = (
+    ("Available GB", "memory_available_gb", 2),
+    ("Free GB", "memory_free_gb", 2),
+    ("Total GB", "memory_total_gb", 2),
+    ("CPU %", "cpu_usage_percent", 1),
+    ("Swap %", "swap_used_percent", 1),
+)
+
+
+def run(context: Context) -> int:
+    """Print the current sample and, with --hours, how it came to be."""
+    hours = context.args.hours
+    query = {"hours": str(hours), "includeHistory": "true"} if hours else {}
+    answer = context.client().get(PATH, **query)
+    if context.args.json:
+        context.console.raw(answer.body)
+        return OK
+    show(context.console, answer.document)
+    if hours:
+        show_history(context.console, items(answer.document, "history"), hours)
+    return OK
+
+
+def show(console: Console, document: object) -> None:
+    """Print the current figures."""
+    rows: list[tuple[str, Cell | str]] = [
+        ("Memory pressure", pressure(dig(document, "memoryPressure")))
+    ]
+    rows += [(label, figure(dig(document, "current", key), "", d)) for label, key, d in _COLUMNS]
+    console.fields([*rows, ("At", moment(dig(document, "current", "recorded_at")))])
+
+
+def show_history(console: Console, samples: Sequence[Mapping[str, object]], hours: int) -> None:
+    """Print the samples, oldest first; many are averaged into a screenful of rows."""
+    console.line()
+    if not samples:
+        console.line(f"No samples in the last {hours} h.")
+        return
+    ordered = sorted(samples, key=lambda sample: str(sample.get("recorded_at")))
+    groups = _groups(ordered)
+    console.table(["From", *(label for label, _, _ in _COLUMNS)], [_row(g) for g in groups])
+    console.line()
+    averaged = f", averaged into {len(groups)} rows" if len(groups) < len(ordered) else ""
+    console.line(f"{len(ordered)} samples in the last {hours} h{averaged}.")
+
+
+def _groups(samples: Sequence[Mapping[str, object]]) -> list[Sequence[Mapping[str, object]]]:
+    size = -(-len(samples) // _ROWS)
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def _row(group: Sequence[Mapping[str, object]]) -> list[Cell]:
+    cells = [_average(group, key, digits) for _, key, digits in _COLUMNS]
+    return [Cell(moment(group[0].get("recorded_at"))), *cells]
+
+
+def _average(group: Sequence[Mapping[str, object]], key: str, digits: int) -> Cell:
+    values = [value for sample in group if (value := number(sample.get(key))) is not None]
+    if not values:
+        return Cell(ABSENT, right=True)
+    return figure(sum(values) / len(values), "", digits)
+
+
+def _arguments(parser: Parser) -> None:
+    parser.add_argument("--hours", type=whole(1), metavar="N", help="hours of history to include")
+    add_json(parser)
+
+
+COMMAND = Command(
+    name="resources",
+    summary="Show system resource usage and pressure.",
+    add_arguments=_arguments,
+    run=run,
+)

@@ -1,0 +1,114 @@
+"""Answers in the shape of the contracts."""
+
+HEALTH = {
+    "status": "healthy",
+    "timestamp": "2026-10-02T08:30:00Z",
+    "version": "1.0.0",
+    "services": {"database": "ok", "redis": "ok", "ollama": "ok"},
+    "system": {
+        "memory_pressure": 0.42,
+        "available_models": 5,
+        "memory_available_gb": 12.25,
+        "cpu_usage_percent": 7.5,
+    },
+}
+
+MODELS = {
+    "models": [
+        {
+            "id": "01890000-0000-7000-8000-000000000001",
+            "model_name": "llama3.2:3b",
+            "status": "healthy",
+            "request_count": 1200,
+            "success_count": 1194,
+            "error_count": 6,
+            "avg_response_time_ms": 812.44,
+            "current_load": 0.25,
+            "memory_usage_mb": 2900.0,
+            "last_used": "2026-10-02T08:29:58Z",
+            "created_at": "2026-10-01T00:00:00Z",
+            "updated_at": "2026-10-02T08:29:58Z",
+        },
+        {
+            "id": "01890000-0000-7000-8000-000000000002",
+            "model_name": "a-model-with-a-long-name:70b",
+            "status": "unavailable",
+            "request_count": 0,
+            "success_count": 0,
+            "error_count": 0,
+            "avg_response_time_ms": 0.0,
+            "current_load": 0.0,
+            "memory_usage_mb": 0.0,
+            "last_used": None,
+            "created_at": "2026-10-01T00:00:00Z",
+            "updated_at": "2026-10-01T00:00:00Z",
+        },
+    ],
+    "systemHealth": {"status": "healthy"},
+    "totalModels": 2,
+    "healthyModels": 1,
+}
+
+SELECTION = {
+    "requestId": "req-1",
+    "selectedModel": "llama3.2:3b",
+    "taskType": "completion",
+    "fallbackUsed": False,
+    "alternatives": ["mistral:7b", "phi3:mini"],
+    "systemMetrics": {"memoryPressure": 0.85, "availableMemoryGb": 4.5, "cpuUsage": 7.5},
+    "modelInfo": {
+        "capabilities": ["completion", "reasoning"],
+        "speed": "fast",
+        "quality_tier": "good",
+    },
+}
+
+ROUTED = {
+    "requestId": "req-2",
+    "selectedModel": "llama3.2:3b",
+    "response": "Grüße, 世界!\nSecond line.",
+    "fallbackUsed": True,
+    "metrics": {
+        "responseTimeMs": 431,
+        "memoryPressure": 0.42,
+        "modelUsed": "mistral:7b",
+        "tokensGenerated": 12,
+        "promptTokens": 5,
+    },
+}
+
+
+def resource_sample(minute: int, available_gb: float = 12.25) -> dict[str, object]:
+    return {
+        "id": f"01890000-0000-7000-8000-0000000000{minute:02d}",
+        "memory_available_gb": available_gb,
+        "memory_free_gb": 2.0,
+        "memory_total_gb": 16.0,
+        "cpu_usage_percent": 7.5,
+        "swap_used_percent": 0.0,
+        "recorded_at": f"2026-10-02T08:{minute:02d}:00Z",
+    }
+
+
+RESOURCES = {
+    "current": resource_sample(59),
+    "history": [resource_sample(minute, float(minute % 3)) for minute in range(59, -1, -1)],
+    "requests": [],
+    "memoryPressure": 0.23,
+}
+
+PROBLEM = {
+    "type": "urn:ai-orchestra:problem:invalid_request",
+    "title": "Invalid request",
+    "status": 422,
+    "detail": "1 field is wrong.",
+    "code": "invalid_request",
+    "errors": [
+        {
+            "pointer": "/requirements/maxTokens",
+            "detail": "is more than any model can hold.",
+            "remedy": "Ask for at most 131072.",
+        }
+    ],
+    "requestId": "req-3",
+}
