@@ -2,6 +2,8 @@
 
 PREFIX = "ai-orchestra:"
 POLICY_SNAPSHOT = PREFIX + "policy:snapshot"  # MessagePack of a PolicyDocument
+POLICY_VERSION = PREFIX + "policy:version"  # the snapshot's version, as text; cheap to poll
+POLICY_PROBER = PREFIX + "policy:prober"  # lock: who probes the endpoints
 POLICY_CHANNEL = PREFIX + "policy"  # the new version, as text
 CAPABILITY = PREFIX + "capability:"  # + model name: JSON, the ModelCapability contract
 STATE_CHANNEL = PREFIX + "state"  # MessagePack of a state message

@@ -1,0 +1,147 @@
+"""What happened: requests, what each model did in sum, and samples of this host.
+
+Rows are written by the conductor, with SQL of its own; Django reads them.
+"""
+
+import uuid
+
+from django.db import models
+
+
+class ModelMetric(models.Model):
+    """What one model did since its first request.
+
+    Counts the requests it answered, or failed as the last one tried; a request that failed over
+    counts for the model that answered, and in `failed_attempts` of those that did not.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model_name = models.CharField(unique=True)
+    request_count = models.BigIntegerField(default=0, db_default=0)
+    success_count = models.BigIntegerField(default=0, db_default=0)
+    error_count = models.BigIntegerField(default=0, db_default=0)
+    avg_response_time_ms = models.FloatField(default=0.0, db_default=0.0)
+    # Requests in flight on average over the last ten seconds, in all workers.
+    current_load = models.FloatField(default=0.0, db_default=0.0)
+    # What the endpoints that have it loaded say they use for it; 0 where none does.
+    memory_usage_mb = models.FloatField(default=0.0, db_default=0.0)
+    last_used = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    # What the mean is made of, so that it stays exact.
+    response_time_total_ms = models.BigIntegerField(default=0, db_default=0)
+    failed_attempts = models.BigIntegerField(default=0, db_default=0)
+    prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    completion_tokens = models.BigIntegerField(default=0, db_default=0)
+    cost_nusd = models.BigIntegerField(default=0, db_default=0)
+
+    class Meta:
+        ordering = ["model_name"]
+
+    def __str__(self) -> str:
+        return self.model_name
+
+
+class OrchestratorRequest(models.Model):
+    """One finished request; the columns are those of `telemetry.record.RequestRecord`.
+
+    The table is partitioned by the day of `created_at`; in the database the primary key is
+    (id, created_at), because a partitioned table's key has to hold what it is partitioned by.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    request_id = models.CharField()
+    kind = models.CharField()
+    task_type = models.CharField()
+    priority = models.CharField()
+    # No constraint: a record must never be refused for what is not yet known of its model.
+    selected_model = models.ForeignKey(
+        ModelMetric,
+        to_field="model_name",
+        db_column="selected_model",
+        db_constraint=False,
+        db_index=False,
+        on_delete=models.DO_NOTHING,
+        related_name="requests",
+    )
+    endpoint = models.CharField()
+    chosen_model = models.CharField()
+    fallback_used = models.BooleanField()
+    degraded = models.BooleanField()
+    reason = models.TextField()
+    success = models.BooleanField()
+    status = models.IntegerField()
+    error_type = models.CharField()
+    error_message = models.TextField(null=True)  # noqa: DJ001 - the contract says `string?`
+    response_time_ms = models.IntegerField()
+    selection_time_us = models.IntegerField()
+    first_token_ms = models.IntegerField()
+    prompt_tokens = models.IntegerField()
+    completion_tokens = models.IntegerField()
+    usage_estimated = models.BooleanField()
+    cost_estimate = models.FloatField()  # dollars, for readers; sums are made of cost_nusd
+    cost_nusd = models.BigIntegerField()
+    cost_known = models.BooleanField()
+    cost_limit_nusd = models.BigIntegerField()
+    estimated_cost_nusd = models.BigIntegerField()
+    resource_pressure = models.FloatField()
+    stream = models.BooleanField()
+    simulated = models.BooleanField()
+    worker = models.CharField()
+    attempts = models.JSONField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["created_at"], name="telemetry_request_created"),
+            models.Index(fields=["request_id"], name="telemetry_request_request"),
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id
+
+
+class RequestMinute(models.Model):
+    """Requests of one minute, model and kind in sum: charts never scan the requests themselves."""
+
+    minute = models.DateTimeField()
+    model_name = models.CharField()
+    kind = models.CharField()
+    request_count = models.BigIntegerField(default=0, db_default=0)
+    success_count = models.BigIntegerField(default=0, db_default=0)
+    fallback_count = models.BigIntegerField(default=0, db_default=0)
+    response_time_total_ms = models.BigIntegerField(default=0, db_default=0)
+    response_time_max_ms = models.BigIntegerField(default=0, db_default=0)
+    prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    completion_tokens = models.BigIntegerField(default=0, db_default=0)
+    cost_nusd = models.BigIntegerField(default=0, db_default=0)
+
+    class Meta:
+        ordering = ["minute"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["minute", "model_name", "kind"], name="telemetry_minute_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute:%Y-%m-%d %H:%M} {self.model_name} {self.kind}"
+
+
+class SystemResource(models.Model):
+    """Memory and CPU of this host at one moment, sampled by the conductor."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    memory_available_gb = models.FloatField()
+    memory_free_gb = models.FloatField()
+    memory_total_gb = models.FloatField()
+    cpu_usage_percent = models.FloatField()
+    swap_used_percent = models.FloatField()
+    recorded_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["-recorded_at"]
+
+    def __str__(self) -> str:
+        return f"{self.recorded_at:%Y-%m-%d %H:%M:%S}"
