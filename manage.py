@@ -6,13 +6,14 @@ import sys
 
 
 def main(argv: list[str]) -> int:
-    from orchestra_site import environ, home
+    from orchestra_site import environ
+    from orchestra_site.errors import OperatorError
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestra_site.settings")
     try:
         environ.read()
         return _run(argv)
-    except (environ.InvalidEnvironment, home.HomeError) as exc:
+    except (environ.InvalidEnvironment, OperatorError) as exc:
         print(exc, file=sys.stderr)  # noqa: T201
         return 2
 

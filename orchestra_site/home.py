@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from orchestra_site.errors import HomeError
+
 # sun_path of sockaddr_un, less the terminating zero byte (unix(7)).
 LONGEST_SOCKET_PATH = 107
 DATABASE_USER = "orchestra"
-
-
-class HomeError(Exception):
-    """Raised when ORCHESTRA_HOME cannot be used; its message is one sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,5 +23,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
     *_part("api/v1/", "routing.api.urls"),
     *_part("api/v1/", "telemetry.api.urls"),
-    *_part("dashboard", "dashboard.urls"),
+    *_part("", "dashboard.urls"),
 ]

@@ -15,6 +15,8 @@ from typing import IO
 
 import psutil
 
+from orchestra_site.stopping import signals
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -57,6 +59,7 @@ def spawn(
     death_signal: signal.Signals = signal.SIGTERM,
     env: Mapping[str, str] | None = None,
     account: Account | None = None,
+    cwd: Path = Path("/"),
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a leashed process in a process group of its own, its output appended to a log.
@@ -71,7 +74,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=env,
-            cwd="/",
+            cwd=cwd,
             process_group=0,
             pass_fds=pass_fds,
             user=account.uid if account else None,
@@ -87,11 +90,20 @@ def _opened(log: Path) -> IO[bytes]:
 
 
 def stop(process: subprocess.Popen[bytes], how: signal.Signals, limit_s: float) -> None:
-    """Send the signal and wait; kill the process and its group when it takes longer."""
+    """Send the signal and wait; kill the process's group when it takes longer.
+
+    A second Ctrl-C is more impatient than any limit.
+    """
     if process.poll() is None:
         process.send_signal(how)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=max(limit_s, 0))
+    finish(process, limit_s)
+
+
+def finish(process: subprocess.Popen[bytes], limit_s: float) -> None:
+    """Wait for a process that was told to stop; kill its group when it takes longer."""
+    deadline = time.monotonic() + limit_s
+    while process.poll() is None and time.monotonic() < deadline and signals.asked < 2:
+        signals.sleep(0.02)
     kill(process)
 
 
@@ -118,9 +130,10 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], limi
     """Return True once `ready` holds; False when the process ended or the time is over."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline and process.poll() is None:
+        signals.check()
         if ready():
             return True
-        time.sleep(0.02)
+        signals.sleep(0.02)
     return False
 
 

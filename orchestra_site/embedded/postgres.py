@@ -17,6 +17,7 @@ import psutil
 import psycopg
 
 from orchestra_site.embedded import leash
+from orchestra_site.errors import PostgresError
 from orchestra_site.home import DATABASE_USER, Home
 
 VERSION = "18"
@@ -45,10 +46,6 @@ SETTINGS = {
 }
 
 
-class PostgresError(Exception):
-    """Raised when the embedded PostgreSQL cannot run; one sentence for the operator."""
-
-
 class Postgres:
     """One data directory and, between `start` and `stop`, the server that has it open."""
 
@@ -65,7 +62,7 @@ class Postgres:
         self.launch()
         self.wait_ready()
 
-    def launch(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
         """Prepare the data directory, create it if need be, and start the server."""
         self._account = _account() if os.geteuid() == 0 else None
         self._check_data()
@@ -83,6 +80,7 @@ class Postgres:
             death_signal=signal.SIGINT,  # a fast, clean shutdown
             account=self._account,
         )  # fmt: skip
+        return self.process
 
     def wait_ready(self) -> None:
         """Return when the server takes connections; raise PostgresError with its reason if not."""
@@ -134,18 +132,16 @@ class Postgres:
         draft = self.home.pgdata.with_name("pgdata.new")
         shutil.rmtree(draft, ignore_errors=True)
         self._own(draft)
-        argv = [
+        argv: list[str | Path] = [
             _program("initdb"), "-D", draft, "-U", DATABASE_USER, "--auth=trust",
             "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions",
         ]  # fmt: skip
         process = leash.spawn(argv, log=self.log, account=self._account)
         try:
-            failed = process.wait(timeout=INITDB_LIMIT_S) != 0
-        except subprocess.TimeoutExpired:
-            failed = True
+            leash.wait_until(lambda: process.poll() is not None, process, INITDB_LIMIT_S)
         finally:
             leash.kill(process)
-        if failed:
+        if process.returncode != 0:
             shutil.rmtree(draft, ignore_errors=True)
             raise self._failure("could not make its data directory")
         if self.home.pgdata.exists():

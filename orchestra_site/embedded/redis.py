@@ -10,6 +10,7 @@ import psutil
 import redis as client
 
 from orchestra_site.embedded import leash
+from orchestra_site.errors import RedisError
 from orchestra_site.home import Home
 
 START_LIMIT_S = 15.0
@@ -30,10 +31,6 @@ SETTINGS = {
 }
 
 
-class RedisError(Exception):
-    """Raised when the embedded Redis cannot run; one sentence for the operator."""
-
-
 class Redis:
     """One data directory and, between `start` and `stop`, the server that has it open."""
 
@@ -49,7 +46,7 @@ class Redis:
         self.launch()
         self.wait_ready()
 
-    def launch(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
         """Start the server, after stopping one that a killed run may have left."""
         self._clear_stale()
         options = [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
@@ -61,6 +58,7 @@ class Redis:
             ],
             log=self.log,
         )  # fmt: skip
+        return self.process
 
     def wait_ready(self) -> None:
         """Return when the server answers; raise RedisError with its reason if it does not."""
