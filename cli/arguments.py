@@ -14,8 +14,15 @@ COMPLEXITIES = ("simple", "moderate", "complex")
 PRIORITIES = ("low", "normal", "high", "critical")
 QUALITIES = ("basic", "good", "high", "exceptional")
 
+_WIDTH = 96
 _DEFAULT_PORT = "8080"
 _TAKES_VALUE = frozenset({"--url", "--timeout"})
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        # A width spares the import of shutil, which asks the terminal for it.
+        super().__init__(prog, width=_WIDTH)
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,7 +37,7 @@ class Parser(argparse.ArgumentParser):
             epilog=epilog,
             add_help=add_help,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
 
     def error(self, message: str) -> NoReturn:
@@ -125,6 +132,6 @@ def default_url(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
     if environ.get("ORCHESTRA_URL"):
         return environ["ORCHESTRA_URL"], "ORCHESTRA_URL"
     port = environ.get("API_PORT") or _DEFAULT_PORT
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise UsageFault(f"API_PORT: {port!r} must be a port number from 1 to 65535.")
     return f"http://127.0.0.1:{port}", "API_PORT"

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from cli.errors import CliError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def version() -> str:
@@ -15,7 +14,8 @@ def version() -> str:
     import tomllib  # 8 ms that only `version` pays
 
     try:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
+            project = tomllib.load(file)["project"]
     except (OSError, ValueError, KeyError):
         return "unknown"
     return str(project["version"])
@@ -23,10 +23,10 @@ def version() -> str:
 
 def hand_over(command: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by `manage.py ai-orchestra COMMAND …`, which has Django."""
-    python = ROOT / ".venv" / "bin" / "python"
-    if not python.exists():
+    python = os.path.join(ROOT, ".venv", "bin", "python")
+    if not os.path.exists(python):
         raise CliError(
             f"'{command}' runs in the checkout's .venv, and {ROOT} has none. Run 'make run' there."
         )
-    argv = [str(python), str(ROOT / "manage.py"), "ai-orchestra", command, *arguments]
+    argv = [python, os.path.join(ROOT, "manage.py"), "ai-orchestra", command, *arguments]
     os.execv(python, argv)  # noqa: S606 - no shell; the arguments stay as they were typed

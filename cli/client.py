@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from cli.errors import Refused, Unreachable, UsageFault
@@ -16,8 +16,7 @@ from cli.problem import explain
 _BODY_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back: `body` as sent, `document` decoded."""
 
     status: int
@@ -26,8 +25,7 @@ class Answer:
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class BaseUrl:
+class BaseUrl(NamedTuple):
     """Where the orchestrator answers; `text` is what people are shown."""
 
     text: str

@@ -2,8 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cli.arguments import Parser, add_global_options, default_url
 from cli.output import Console
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The parsed arguments of one run, and where its output goes."""
 
     args: argparse.Namespace
@@ -34,8 +32,7 @@ def _no_arguments(parser: Parser) -> None:
     del parser
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(NamedTuple):
     """A word of the command line. Without `run` it is handed over to `manage.py`."""
 
     name: str
