@@ -1,0 +1,89 @@
+"""`python -m routing.simulator`: a stand-in Ollama on this machine."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from routing.simulator.course import Simulator
+from routing.simulator.models import BadModelsFile, Catalogue, preset, presets, read_catalogue
+from routing.simulator.server import CannotListen, listen, server, url_of
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="python -m routing.simulator",
+        description="Serve simulated models over Ollama's and OpenAI's protocols.",
+    )
+    options.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    options.add_argument("--port", type=_port, default=11434, help="0: a free one (%(default)s)")
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--preset", default="ollama", help=f"one of {', '.join(presets())}")
+    which.add_argument("--models", type=Path, metavar="FILE", help="a models file (YAML or JSON)")
+    options.add_argument("--speed", type=_positive, default=1.0, help="times are divided by it")
+    options.add_argument("--instant", action="store_true", help="answer at once, without delays")
+    options.add_argument("--memory-gb", type=_positive, help="instead of the models file's")
+    options.add_argument("--max-queue", type=_count, help="instead of the models file's")
+    options.add_argument("--max-loaded", type=_count, help="instead of the models file's")
+    options.add_argument("--seed", type=int, default=0, help="of faults with a probability")
+    return options
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port; use 0 to 65535")
+    return number
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not (number > 0 and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too small; use 1 or more")
+    return number
+
+
+def catalogue_for(options: argparse.Namespace) -> Catalogue:
+    """Return the models and the host that the options ask for; raises BadModelsFile."""
+    chosen = preset(options.preset) if options.models is None else read_catalogue(options.models)
+    asked = {
+        "memory_gb": options.memory_gb,
+        "max_queue": options.max_queue,
+        "max_loaded": options.max_loaded,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    host = msgspec.structs.replace(chosen.host, **given)
+    return msgspec.structs.replace(chosen, host=host)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit status, 2 for anything wrongly asked for."""
+    options = parser().parse_args(arguments)
+    try:
+        catalogue = catalogue_for(options)
+        listener = listen(options.host, options.port)
+    except (BadModelsFile, CannotListen) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    sim = Simulator(catalogue, speed=options.speed, instant=options.instant, seed=options.seed)
+    sys.stdout.write(
+        f"Simulated Ollama on {url_of(listener)}: {len(catalogue.models)} models,"
+        f" {catalogue.host.memory_gb:g} GB. Answers are made up.\n"
+    )
+    sys.stdout.flush()
+    server(sim).run([listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
