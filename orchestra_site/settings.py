@@ -1,6 +1,7 @@
 """Django's settings: flat, and everything that varies comes through `environ.py`."""
 
 import os
+import sys
 from typing import Any
 
 from orchestra_site import environ
@@ -20,6 +21,8 @@ ORCHESTRA_HOME = ENVIRONMENT.home
 SPOOL_DIR = HOME.spool
 DATABASE_URL = ENVIRONMENT.database_url or (UP.database_url if UP else HOME.database_url)
 REDIS_URL = ENVIRONMENT.redis_url or (UP.redis_url if UP else HOME.redis_url)
+# Set by `up` when no Ollama was found and the simulator stands in.
+OLLAMA_SIMULATED = bool(os.environ.get("ORCHESTRA_SIMULATED")) or (UP is not None and UP.simulated)
 WORKER = os.environ.get("ORCHESTRA_WORKER", "")
 
 SECRET_KEY = ENVIRONMENT.secret_key or HOME.secret_key()
@@ -36,7 +39,9 @@ if API_HOST in ("0.0.0.0", "::"):  # noqa: S104
     ALLOWED_HOSTS.remove(API_HOST)
 
 INSTALLED_APPS = [
-    "daphne",  # before staticfiles: replaces `runserver`
+    # Before staticfiles, as it replaces `runserver`; nothing else needs it, and it imports Twisted,
+    # which is a third of a second of every process's start.
+    *(["daphne"] if sys.argv[1:2] == ["runserver"] else []),
     "unfold",  # before admin: replaces its templates
     "django.contrib.admin",
     "django.contrib.auth",

@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
-import psycopg
 
 from orchestra_site.embedded import leash
 from orchestra_site.errors import PostgresError
@@ -91,12 +90,15 @@ class Postgres:
             raise self._failure("did not start")
 
     def answers(self) -> bool:
-        """Return True if the server takes a connection now."""
+        """Return True if the server says that it takes connections, as pg_ctl asks it.
+
+        Source: LOCK_FILE_LINE_PM_STATUS of PostgreSQL's miscadmin.h, the eighth line.
+        """
         try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError:
+            lines = (self.home.pgdata / "postmaster.pid").read_text().splitlines()
+        except OSError:
             return False
-        return True
+        return len(lines) >= 8 and lines[7].strip() == "ready"
 
     def stop(self, limit_s: float = STOP_LIMIT_S) -> None:
         """Shut down fast but cleanly: transactions are rolled back, the data is checkpointed."""
