@@ -21,10 +21,13 @@ TASK_TYPES: tuple[TaskType, ...] = ("completion", "reasoning", "code", "embeddin
 COMPLEXITIES: tuple[Complexity, ...] = ("simple", "moderate", "complex")
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "critical")
 QUALITY_TIERS: tuple[QualityTier, ...] = ("basic", "good", "high", "exceptional")
+SPEEDS: tuple[Speed, ...] = ("fast", "medium", "slow")
+PROVIDERS: tuple[ProviderKind, ...] = ("ollama", "openai")
 TIER_RANK: dict[str, int] = {tier: rank for rank, tier in enumerate(QUALITY_TIERS)}
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Usd = Annotated[Decimal, msgspec.Meta(ge=0)]
+# msgspec bounds no Decimal; `routing.policy.rules.price` does.
+Usd = Decimal
 Weight = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 

@@ -1,0 +1,208 @@
+"""What a policy must not say. Pure: the admin's forms, the policy file and discovery share these.
+
+A field rule takes a value and raises ValueError with one sentence: what is wrong and the remedy.
+A chain rule sees the models too and returns every problem it finds.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from routing.engine.catalog import ChainSpec, EndpointSpec, ModelSpec, OfferingSpec
+
+PRICE_DECIMALS = 9  # whole nano-dollars per thousand tokens
+HIGHEST_PRICE_USD = 1_000_000
+MOST_BEST_FOR = 50
+LONGEST_BEST_FOR = 60
+
+_WORD = re.compile(r"[^\s\x00-\x1f\x7f]+")
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_KEY_REF = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f]+")
+# Go's time.ParseDuration, or plain seconds; negative means for ever.
+_KEEP_ALIVE = re.compile(r"-?\d+|-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
+
+Rule = Callable[[Any], None]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something wrong: `path` names the field, e.g. `name` or `models[3].quality_tier`."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+def model_name(value: str) -> None:
+    if not _WORD.fullmatch(value):
+        raise ValueError("A model's name has no blanks; write it as the endpoint does.")
+    if value == "auto" or value.startswith("auto:"):
+        raise ValueError("`auto` asks for a selection, so no model may be called that.")
+
+
+def upstream_model(value: str) -> None:
+    if value and not _WORD.fullmatch(value):
+        raise ValueError("A model's name has no blanks; leave it empty to use the model's own.")
+
+
+def endpoint_name(value: str) -> None:
+    if not _SLUG.fullmatch(value):
+        raise ValueError("Use letters, digits, `.`, `_` and `-`, at most 100, a letter first.")
+
+
+def place(value: str) -> None:
+    """A host or a region: empty, or a slug."""
+    if value and not _SLUG.fullmatch(value):
+        raise ValueError("Use letters, digits, `.`, `_` and `-`, at most 100, or leave it empty.")
+
+
+def title(value: str) -> None:
+    if value != value.strip() or not value.isprintable() or not value:
+        raise ValueError("Use printable characters on one line, no blank first or last.")
+
+
+def base_url(value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as exc:
+        raise ValueError(f"This is not a URL: {exc}.") from exc
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("Start it with http:// or https://.")
+    if "@" in parts.netloc:
+        raise ValueError("Take the user and password out; name the key in api_key_ref instead.")
+    if not parts.hostname or not _WORD.fullmatch(value):
+        raise ValueError("It names no host; write it like http://127.0.0.1:11434.")
+    if parts.query or parts.fragment or "?" in value or "#" in value:
+        raise ValueError("Take the query and fragment out; only scheme, host, port and path fit.")
+    _refuse_reserved_address(parts.hostname)
+
+
+def _refuse_reserved_address(hostname: str) -> None:
+    try:
+        address = ipaddress.ip_address(hostname)
+    except ValueError:
+        return
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise ValueError(
+            f"{hostname} is never a model server (link-local, multicast or unspecified)."
+        )
+
+
+def api_key_ref(value: str) -> None:
+    # The value is never repeated: it may be a key that somebody pasted here.
+    if value and not _KEY_REF.fullmatch(value):
+        raise ValueError("Give a reference, never the key: env:NAME or file:/absolute/path.")
+
+
+def keep_alive(value: str) -> None:
+    if value and not _KEEP_ALIVE.fullmatch(value):
+        raise ValueError("Write a duration like 5m or 1h30m, seconds like 300, or -1 for ever.")
+
+
+def price(value: Decimal | None) -> None:
+    if value is None:
+        return
+    if not value.is_finite() or value < 0:
+        raise ValueError("A price is zero or more; leave it out where it is not known.")
+    if value > HIGHEST_PRICE_USD:
+        raise ValueError(f"A price is dollars per 1,000 tokens, at most {HIGHEST_PRICE_USD:,}.")
+    exponent = value.normalize().as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > PRICE_DECIMALS:
+        raise ValueError(f"A price has at most {PRICE_DECIMALS} decimals (nano-dollars).")
+
+
+def capabilities(value: Collection[str]) -> None:
+    if not value:
+        raise ValueError("Name at least one task that the model can do.")
+    if len(set(value)) < len(value):
+        raise ValueError("Name each capability once.")
+
+
+def best_for(value: Collection[str]) -> None:
+    if len(value) > MOST_BEST_FOR:
+        raise ValueError(f"Name at most {MOST_BEST_FOR} uses.")
+    for use in value:
+        if not use.strip() or len(use) > LONGEST_BEST_FOR or not use.isprintable():
+            raise ValueError(f"Each use has 1 to {LONGEST_BEST_FOR} printable characters.")
+
+
+FIELD_RULES: dict[tuple[type, str], Rule] = {
+    (ModelSpec, "name"): model_name,
+    (ModelSpec, "capabilities"): capabilities,
+    (ModelSpec, "cost_per_1k_input_usd"): price,
+    (ModelSpec, "cost_per_1k_output_usd"): price,
+    (ModelSpec, "best_for"): best_for,
+    (EndpointSpec, "name"): endpoint_name,
+    (EndpointSpec, "base_url"): base_url,
+    (EndpointSpec, "api_key_ref"): api_key_ref,
+    (EndpointSpec, "host"): place,
+    (EndpointSpec, "region"): place,
+    (OfferingSpec, "upstream_model"): upstream_model,
+    (OfferingSpec, "keep_alive"): keep_alive,
+    (ChainSpec, "name"): title,
+}
+
+
+def chain_owner(chain: ChainSpec) -> Iterator[Problem]:
+    """Say whether the chain belongs to exactly one model or task type."""
+    if chain.for_model and chain.for_task:
+        yield Problem("for_task", "Give for_model or for_task, not both.")
+    if not chain.for_model and not chain.for_task:
+        yield Problem("for_model", "Give for_model or for_task; nothing would use this chain.")
+
+
+def chain_members(chain: ChainSpec, models: Mapping[str, ModelSpec]) -> Iterator[Problem]:
+    """Say what is wrong with a chain's members; names missing in `models` are somebody else's."""
+    if not chain.models:
+        yield Problem("models", "Name at least one model to fall back on.")
+    owner = models.get(chain.for_model)
+    for index, name in enumerate(chain.models):
+        path = f"models[{index}]"
+        if name in chain.models[:index]:
+            yield Problem(path, f"{name} is in this chain already; a second time does nothing.")
+        if name == chain.for_model:
+            yield Problem(path, f"{name} would fall back on itself; take it out.")
+        member = models.get(name)
+        if member is not None:
+            yield from _fit(chain, path, member, owner)
+
+
+def _fit(
+    chain: ChainSpec, path: str, member: ModelSpec, owner: ModelSpec | None
+) -> Iterator[Problem]:
+    able = set(member.capabilities)
+    if chain.for_task and chain.for_task not in able:
+        yield Problem(path, f"{member.name} lacks the capability {chain.for_task}; take it out.")
+    if owner is not None and owner.name != member.name and able.isdisjoint(owner.capabilities):
+        yield Problem(path, f"{member.name} can do nothing that {owner.name} does; take it out.")
+
+
+def unreachable_members(
+    chain: ChainSpec, models: Mapping[str, ModelSpec], offered: Collection[str]
+) -> Iterator[Problem]:
+    """Yield what never takes part for now: worth a warning, since a model may come back."""
+    if not chain.enabled:
+        return
+    if chain.for_model and not _usable(chain.for_model, models):
+        yield Problem("for_model", f"{chain.for_model} is disabled, so this chain is never used.")
+    for index, name in enumerate(chain.models):
+        if not _usable(name, models):
+            yield Problem(f"models[{index}]", f"{name} is disabled and will be skipped.")
+        elif name not in offered:
+            yield Problem(f"models[{index}]", f"No endpoint offers {name}; it will be skipped.")
+
+
+def _usable(name: str, models: Mapping[str, ModelSpec]) -> bool:
+    return name in models and models[name].enabled
+
+
+def plain_name(name: str) -> str:
+    """Return an Ollama name without its default tag: `llama3.2:latest` is `llama3.2`."""
+    return name.removesuffix(":latest")
