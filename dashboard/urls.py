@@ -1,0 +1,5 @@
+from django.urls import path
+
+from dashboard.views import LivePage
+
+urlpatterns = [path("dashboard", LivePage.as_view(), name="dashboard")]
