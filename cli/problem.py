@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 
+from cli.view import items
+
+_CANDIDATES_SHOWN = 10
+
 # Where a field of a request comes from on the command line.
 _SOURCE_OF_POINTER = {
     "/taskType": "TASK_TYPE",
@@ -19,23 +23,32 @@ _SOURCE_OF_POINTER = {
 
 def explain(document: Mapping[str, object], status: int, retry_after: str = "") -> str:
     """Return the message for people: a first line, then one line for each field that is wrong."""
-    title = _text(document, "title") or "The service refused the request"
-    detail = _text(document, "detail")
-    head = f"{title.rstrip('.')} ({status})" + (f": {detail}" if detail else ".")
-    if retry_after.isascii() and retry_after.isdigit():
-        head += f" Try again in {retry_after} s."
-    lines = [head, *_fields(document)]
-    request_id = _text(document, "requestId")
-    if request_id:
+    lines = [_head(document, status, retry_after)]
+    lines += [_field(error) for error in items(document, "errors")]
+    candidates = items(document, "candidates")
+    lines += [_candidate(candidate) for candidate in candidates[:_CANDIDATES_SHOWN]]
+    if len(candidates) > _CANDIDATES_SHOWN:
+        lines.append(f"  and {len(candidates) - _CANDIDATES_SHOWN} more; --json shows all")
+    if request_id := _text(document, "requestId"):
         lines.append(f"  request {request_id}")
     return "\n".join(lines)
 
 
-def _fields(document: Mapping[str, object]) -> list[str]:
-    errors = document.get("errors")
-    if not isinstance(errors, list):
-        return []
-    return [_field(error) for error in errors if isinstance(error, dict)]
+def _head(document: Mapping[str, object], status: int, retry_after: str) -> str:
+    title = _text(document, "title") or "The service refused the request"
+    detail = _text(document, "detail")
+    # A detail that only repeats its one field is told once, with the field.
+    said = [_text(error, "detail") for error in items(document, "errors")]
+    told = any(text and text in detail for text in said)
+    head = f"{title.rstrip('.')} ({status})" + (f": {detail}" if detail and not told else ".")
+    if retry_after.isascii() and retry_after.isdigit():
+        head += f" Try again in {retry_after} s."
+    return head
+
+
+def _candidate(candidate: Mapping[str, object]) -> str:
+    model, endpoint = _text(candidate, "model"), _text(candidate, "endpoint")
+    return f"  {model} at {endpoint}: {_text(candidate, 'detail') or _text(candidate, 'reason')}"
 
 
 def _field(error: Mapping[str, object]) -> str:

@@ -103,3 +103,9 @@ def moment(value: object) -> str:
     except ValueError:
         return text(value)
     return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def caveats(document: object) -> list[tuple[str, Cell]]:
+    """Return what a reader must know of an answer that is less than it seems; usually nothing."""
+    labels = (("degraded", "Degraded"), ("simulated", "Simulated"))
+    return [(label, Cell("yes", "yellow")) for key, label in labels if dig(document, key) is True]

@@ -6,7 +6,7 @@ from cli.arguments import PRIORITIES, TASK_TYPES, Parser, one_of, real, whole
 from cli.commands.base import Command, Context, add_json, without_absent
 from cli.errors import OK, UsageFault
 from cli.output import Cell, Console
-from cli.view import count, dig, pressure, text
+from cli.view import caveats, count, dig, figure, pressure, text
 
 PATH = "/api/v1/ai/route-request"
 # The service's own deadline is 120 s; a little more lets its answer arrive.
@@ -59,11 +59,16 @@ def show(console: Console, document: object) -> None:
     console.fields(
         [
             ("Model", Cell(text(dig(document, "metrics", "modelUsed")), "bold")),
+            ("At", text(dig(document, "endpoint"))),
             ("Selected", text(dig(document, "selectedModel"))),
+            ("Because", text(dig(document, "reason"))),
             ("Fallback used", text(dig(document, "fallbackUsed"))),
+            *caveats(document),
+            ("Finish reason", text(dig(document, "finishReason"))),
             ("Response time", Cell(f"{text(dig(document, 'metrics', 'responseTimeMs'))} ms")),
             ("Tokens generated", count(dig(document, "metrics", "tokensGenerated"))),
             ("Prompt tokens", count(dig(document, "metrics", "promptTokens"))),
+            ("Cost", figure(dig(document, "costUsd"), "USD", digits=6)),
             ("Memory pressure", pressure(dig(document, "metrics", "memoryPressure"))),
             ("Request", text(dig(document, "requestId"))),
         ]

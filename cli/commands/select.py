@@ -1,5 +1,7 @@
 """`select`: which model would answer, and why."""
 
+from collections.abc import Mapping
+
 from cli.arguments import (
     COMPLEXITIES,
     PRIORITIES,
@@ -12,10 +14,13 @@ from cli.arguments import (
 )
 from cli.commands.base import Command, Context, add_json, without_absent
 from cli.errors import OK
-from cli.output import Cell, Console
-from cli.view import dig, figure, pressure, text, words
+from cli.output import ABSENT, Cell, Console
+from cli.view import caveats, dig, figure, items, pressure, text, words
 
 PATH = "/api/v1/ai/select-model"
+
+_PARTS = ("total", "quality", "cost", "latency", "memory", "success")
+_COLUMNS = ("Model", "Endpoint", *_PARTS, "Expected ms", "Rejected")
 
 
 def run(context: Context) -> int:
@@ -48,8 +53,11 @@ def show(console: Console, document: object) -> None:
     console.fields(
         [
             ("Selected model", Cell(text(dig(document, "selectedModel")), "bold")),
+            ("At", text(dig(document, "endpoint"))),
+            ("Because", text(dig(document, "reason"))),
             ("Task type", text(dig(document, "taskType"))),
             ("Fallback used", text(dig(document, "fallbackUsed"))),
+            *caveats(document),
             ("Alternatives", words(dig(document, "alternatives"))),
             ("Capabilities", words(dig(document, "modelInfo", "capabilities"))),
             ("Speed", text(dig(document, "modelInfo", "speed"))),
@@ -60,6 +68,22 @@ def show(console: Console, document: object) -> None:
             ("Request", text(dig(document, "requestId"))),
         ]
     )
+    considered = items(document, "explanation")
+    if considered:
+        console.line()
+        console.table(_COLUMNS, [_considered(one) for one in considered])
+
+
+def _considered(one: Mapping[str, object]) -> list[Cell]:
+    reason, detail = text(one.get("rejected")), text(one.get("detail"))
+    rejected = Cell("") if reason == ABSENT else Cell(f"{reason}: {detail}", "yellow")
+    return [
+        Cell(text(one.get("model"))),
+        Cell(text(one.get("endpoint"))),
+        *(figure(dig(one, "scores", part), digits=2) for part in _PARTS),
+        figure(dig(one, "scores", "expectedMs"), digits=0),
+        rejected,
+    ]
 
 
 def _arguments(parser: Parser) -> None:

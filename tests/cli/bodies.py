@@ -61,6 +61,31 @@ SELECTION = {
         "speed": "fast",
         "quality_tier": "good",
     },
+    "endpoint": "ollama",
+    "reason": "score 0.81, best of 2",
+    "degraded": False,
+    "simulated": True,
+    "explanation": [
+        {
+            "model": "llama3.2:3b",
+            "endpoint": "ollama",
+            "scores": {
+                "total": 0.81,
+                "quality": 0.5,
+                "cost": 1.0,
+                "latency": 0.7,
+                "memory": 1.0,
+                "success": 0.99,
+                "expectedMs": 2140.0,
+            },
+        },
+        {
+            "model": "llama3.1:70b",
+            "endpoint": "ollama",
+            "rejected": "memory_fit",
+            "detail": "needs 42.0 GB, 9.6 GB may be used",
+        },
+    ],
 }
 
 ROUTED = {
@@ -75,6 +100,12 @@ ROUTED = {
         "tokensGenerated": 12,
         "promptTokens": 5,
     },
+    "endpoint": "ollama",
+    "reason": "score 0.81, best of 2",
+    "finishReason": "stop",
+    "degraded": True,
+    "simulated": False,
+    "costUsd": 0.000012,
 }
 
 

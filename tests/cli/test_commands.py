@@ -99,6 +99,18 @@ def test_select_prints_the_choice_and_its_metrics(run: Run) -> None:
     out = run("select", "completion").out
     for shown in ("llama3.2:3b", "mistral:7b, phi3:mini", "fast", "0.85 high", "4.5 GB", "req-1"):
         assert shown in out
+    assert "Because           score 0.81, best of 2\n" in out
+    assert "Simulated         yes\n" in out
+    assert "Degraded" not in out
+
+
+def test_select_explains_every_candidate(run: Run) -> None:
+    header, best, refused = run("select", "completion", "--explain").out.splitlines()[-3:]
+    assert header.split()[:3] == ["MODEL", "ENDPOINT", "TOTAL"]
+    assert best.split()[:5] == ["llama3.2:3b", "ollama", "0.81", "0.50", "1.00"]
+    assert best.split()[-1] == "2,140"
+    assert refused.endswith("memory_fit: needs 42.0 GB, 9.6 GB may be used")
+    assert refused.index("memory_fit") == header.index("REJECTED")
 
 
 def test_route_sends_every_flag(run: Run, service: Service) -> None:
@@ -116,6 +128,8 @@ def test_route_prints_the_answer_first(run: Run) -> None:
     lines = run("route", "completion", "Hello").out.splitlines()
     assert lines[:3] == ["Grüße, 世界!", "Second line.", ""]
     assert "Model             mistral:7b" in lines
+    assert "Degraded          yes" in lines
+    assert "Cost              0.000012 USD" in lines
 
 
 def test_route_reads_the_prompt_from_standard_input(run: Run, service: Service) -> None:

@@ -163,6 +163,32 @@ def test_a_problem_names_field_and_remedy(run: Run, service: Service) -> None:
     ]
 
 
+def test_a_detail_that_repeats_its_field_is_told_once(run: Run, service: Service) -> None:
+    error = {"pointer": "/prompt", "detail": "Expected `str`.", "remedy": "Correct its type."}
+    problem = {
+        "title": "The request is not valid",
+        "detail": "/prompt: Expected `str`. Correct its type.",
+        "errors": [error],
+    }
+    service.replies = {"*": json_reply(problem, 400)}
+    assert run("route", "code", "hi").err.splitlines() == [
+        "ai-orchestra: The request is not valid (400).",
+        "  PROMPT: Expected `str`. Correct its type.",
+    ]
+
+
+def test_every_candidate_of_a_failure_gives_its_reason(run: Run, service: Service) -> None:
+    candidates = [
+        {"model": f"m{n}", "endpoint": "e", "reason": "memory_fit", "detail": f"needs {n} GB"}
+        for n in range(12)
+    ]
+    problem = {"title": "No model", "detail": "None fits.", "candidates": candidates}
+    service.replies = {"*": json_reply(problem, 503)}
+    lines = run("select", "code").err.splitlines()
+    assert lines[:2] == ["ai-orchestra: No model (503): None fits.", "  m0 at e: needs 0 GB"]
+    assert lines[-2:] == ["  m9 at e: needs 9 GB", "  and 2 more; --json shows all"]
+
+
 def test_a_problem_in_json_goes_to_standard_output_unchanged(run: Run, service: Service) -> None:
     reply = json_reply(bodies.PROBLEM, 422)
     service.replies = {"*": reply}
