@@ -1,8 +1,65 @@
-"""The ASGI application that every web worker serves."""
+"""The ASGI application that every web worker serves: where the two planes meet.
 
+Lanes come first, then Django; WebSockets go to Channels.
+"""
+
+import logging
 import os
+from typing import Any
 
+from channels.auth import AuthMiddlewareStack
+from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestra_site.settings")
-application = get_asgi_application()
+django_application = get_asgi_application()
+
+# Only now: these read Django's settings or models.
+from dashboard.routing import websocket_urlpatterns  # noqa: E402
+from orchestra_site import plane, probes  # noqa: E402
+from routing.lanes.door import LaneDoor, Receive, Scope, Send  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+door = LaneDoor(plane.current, plane.host_allowed)
+websockets = AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Dispatch one connection: lane, probe, Django, WebSocket or lifespan."""
+    kind = scope["type"]
+    if kind == "http":
+        await _http(scope, receive, send)
+    elif kind == "websocket":
+        await websockets(scope, receive, send)
+    elif kind == "lifespan":
+        await _lifespan(receive, send)
+
+
+async def _http(scope: Any, receive: Any, send: Any) -> None:
+    lane = door.lane_for(scope)
+    if lane is not None:
+        if plane.current() is None:
+            await plane.start()
+        await door(lane, scope, receive, send)
+    elif scope["path"] in probes.PATHS:
+        await probes.answer(scope, send)
+    else:
+        await django_application(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await plane.start()
+            except Exception as exc:
+                logger.exception("The data plane did not start")
+                await send({"type": "lifespan.startup.failed", "message": str(exc)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await plane.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

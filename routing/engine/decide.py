@@ -5,6 +5,7 @@ changes, and stops as soon as no later offering could still enter the best few. 
 makes a decision among thousands of offerings cost about as much as one among dozens.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -134,8 +135,11 @@ def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float)
     weight_latency = profile.latency_weight / total
     weight_memory = profile.memory_weight / total
     weight_success = profile.success_weight / total
-    most_dynamic = weight_latency + weight_memory + weight_success
-    best: list[Scored] = []
+    tokens = min(need.output_tokens, DEFAULT_OUTPUT_TOKENS)
+    least_ms = state.least_ttft_ms + state.least_ms_per_token * tokens
+    fastest = LATENCY_HALF_MS / (LATENCY_HALF_MS + least_ms)
+    most_dynamic = weight_latency * fastest + weight_memory + weight_success
+    best: list[tuple[float, str, Candidate]] = []
     eligible, entry = 0, -1.0
     for static, candidate in policy.ordered(need.task, need.priority, floor):
         if static + most_dynamic < entry:
@@ -144,27 +148,21 @@ def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float)
         if rejection(candidate, offering, need, now):
             continue
         eligible += 1
-        score = (
-            static
-            + weight_latency * latency_score(candidate, offering, need)
-            + weight_memory * memory_score(candidate, offering)
-            + weight_success * offering.success_rate
-        )
-        if score > entry or len(best) < BEST:
-            entry = _insert(best, Scored(score, candidate))
-    return Decision(need, best, eligible)
-
-
-def _insert(best: list[Scored], new: Scored) -> float:
-    """Keep `best` sorted and at most BEST long; return the score a newcomer must not fall below."""
-    best.append(new)
-    best.sort(key=_rank)
-    del best[BEST:]
-    return best[-1].score if len(best) == BEST else -1.0
+        score = static + weight_success * offering.success_rate
+        score += weight_memory * (1.0 if offering.loaded else memory_score(candidate, offering))
+        # An upper bound first: most candidates of a long list end here.
+        if score + weight_latency * fastest < entry:
+            continue
+        score += weight_latency * latency_score(candidate, offering, need)
+        if score >= entry:
+            # The id breaks ties: equal candidates must always rank the same way.
+            insort(best, (-score, candidate.id, candidate))
+            del best[BEST:]
+            entry = -best[-1][0] if len(best) == BEST else -1.0
+    return Decision(need, [Scored(-negative, c) for negative, _, c in best], eligible)
 
 
 def _rank(scored: Scored) -> tuple[float, str]:
-    # The id last: equal candidates must always rank the same way.
     return (-scored.score, scored.candidate.id)
 
 
@@ -211,12 +209,8 @@ def _can(candidate: Candidate, need: Need) -> bool:
 
 def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: float) -> str:
     """Return the reason code why this offering cannot take the request, or ''."""
-    if not offering.healthy:
-        return "unhealthy"
-    if offering.endpoint.up is False:
-        return "endpoint_down"
-    if not offering.available:
-        return "not_offered"
+    if offering.unusable:
+        return offering.unusable
     if not offering.breaker.allows(now):
         return "breaker_open"
     if need.prompt_tokens + (need.max_tokens or 1) > candidate.context_length:

@@ -72,6 +72,7 @@ class OfferingState:
         "ms_per_token",
         "success_rate",
         "ttft_ms",
+        "unusable",
         "upstream_model",
     )
 
@@ -90,6 +91,7 @@ class OfferingState:
         self.ms_per_token = candidate.ms_per_token_prior
         self.loaded = host is None
         self.available = True
+        self.unusable = ""  # reason code that no request can change, or ""
         self.refresh()
 
     def refresh(self) -> None:
@@ -99,6 +101,14 @@ class OfferingState:
         # Without a host to watch there is nothing to load into: another's cloud is always warm.
         self.loaded = self.host is None or not endpoint.loaded.isdisjoint(names)
         self.available = endpoint.available is None or not endpoint.available.isdisjoint(names)
+        self.unusable = self._unusable()
+
+    def _unusable(self) -> str:
+        if not self.healthy:
+            return "unhealthy"
+        if self.endpoint.up is False:
+            return "endpoint_down"
+        return "" if self.available else "not_offered"
 
     def observe(self, *, duration_ms: float, output_tokens: int, ttft_ms: float | None) -> None:
         """Learn from one answer (milliseconds, tokens); callers leave cold loads out."""
@@ -137,6 +147,9 @@ class FleetState:
     offerings: dict[str, OfferingState] = field(default_factory=dict)
     live: list[OfferingState] = field(default_factory=list)
     unhealthy: set[tuple[str, str]] = field(default_factory=set)  # (model, endpoint or "")
+    # Lower bounds over all offerings since the last bind: they bound every latency score above.
+    least_ttft_ms: float = 0.0
+    least_ms_per_token: float = 0.0
 
     def bind(self, policy: Policy) -> None:
         """Align with `policy`: keep what is known of its offerings, forget the others."""
@@ -145,6 +158,22 @@ class FleetState:
         self.live = [kept[c.id] for c in policy.candidates]
         for candidate, state in zip(policy.candidates, self.live, strict=True):
             state.healthy = not self._is_unhealthy(candidate.model_name, candidate.endpoint_name)
+            state.refresh()
+        self.least_ttft_ms = min((s.ttft_ms for s in self.live), default=0.0)
+        self.least_ms_per_token = min((s.ms_per_token for s in self.live), default=0.0)
+
+    def observe(
+        self,
+        offering: OfferingState,
+        *,
+        duration_ms: float,
+        output_tokens: int,
+        ttft_ms: float | None,
+    ) -> None:
+        """Let `offering` learn from an answer, and keep the lower bounds true."""
+        offering.observe(duration_ms=duration_ms, output_tokens=output_tokens, ttft_ms=ttft_ms)
+        self.least_ttft_ms = min(self.least_ttft_ms, offering.ttft_ms)
+        self.least_ms_per_token = min(self.least_ms_per_token, offering.ms_per_token)
 
     def _offering(self, candidate: Candidate) -> OfferingState:
         endpoint = self.endpoint(candidate.endpoint_name)
@@ -177,6 +206,7 @@ class FleetState:
         for state in self.live:
             name, _, where = state.id.rpartition("@")
             state.healthy = not self._is_unhealthy(name, where)
+            state.refresh()
 
     def _is_unhealthy(self, model: str, endpoint: str) -> bool:
         return (model, "") in self.unhealthy or (model, endpoint) in self.unhealthy

@@ -1,0 +1,53 @@
+"""This process's data plane, for every door: made once, on the loop that serves."""
+
+import asyncio
+import os
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+
+from routing.lanes.runtime import Runtime
+from routing.lanes.service import DataPlane
+from routing.providers.secrets import resolve
+
+_plane: DataPlane | None = None
+_starting: asyncio.Lock | None = None
+
+
+def current() -> Runtime | None:
+    """Return the runtime, or None before `start`."""
+    return _plane.runtime if _plane else None
+
+
+async def start() -> Runtime:
+    """Start the data plane of this process unless it runs already; return its runtime.
+
+    Servers without a lifespan (daphne's `runserver`) come here with their first request.
+    """
+    global _plane, _starting
+    _starting = _starting or asyncio.Lock()
+    async with _starting:
+        if _plane is None:
+            plane = DataPlane(
+                redis_url=settings.REDIS_URL,
+                spool_dir=settings.SPOOL_DIR,
+                worker=settings.WORKER or f"pid-{os.getpid()}",
+                resolve_secret=resolve,
+            )
+            await plane.start()
+            _plane = plane
+    return _plane.runtime
+
+
+async def stop() -> None:
+    """Stop the data plane, if there is one."""
+    global _plane, _starting
+    plane, _plane, _starting = _plane, None, None
+    if plane is not None:
+        await plane.stop()
+
+
+def host_allowed(host: str) -> bool:
+    """Return whether a Host header names this service, by Django's own rule."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)

@@ -1,0 +1,209 @@
+"""The native endpoints: select-model and route-request."""
+
+import asyncio
+import math
+
+import msgspec
+
+from routing.engine.catalog import Priority
+from routing.engine.decide import Decision, Need, alternatives, explain
+from routing.engine.errors import NoCandidate, RoutingError
+from routing.engine.policy import Candidate
+from routing.lanes.contracts import (
+    Consideration,
+    ModelInfo,
+    RouteMetrics,
+    RouteRequest,
+    RouteRequirements,
+    RouteResponse,
+    Scores,
+    SelectRequest,
+    SelectRequirements,
+    SelectResponse,
+    SystemMetrics,
+    decode_route,
+    decode_select,
+    encode,
+)
+from routing.lanes.exchange import Exchange, estimate_tokens
+from routing.lanes.execute import Job, complete
+from routing.lanes.problems import bad_json, bad_request, failure_of
+from routing.lanes.reply import Reply
+from routing.lanes.runtime import Runtime
+from routing.providers.base import Answer, Call
+
+_NO_SELECT = SelectRequirements()
+_NO_ROUTE = RouteRequirements()
+_NORMAL: Priority = "normal"
+
+
+async def select_model(runtime: Runtime, body: bytes) -> Reply:
+    """Answer which model would take the request, without calling it."""
+    runtime.admit()
+    try:
+        request = decode_select(body)
+    except msgspec.ValidationError as exc:
+        raise bad_request(exc, SelectRequest) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise bad_json(exc) from exc
+    need = _need(runtime, request.taskType, request.requirements or _NO_SELECT)
+    exchange = Exchange(runtime, "select", need)
+    try:
+        decision = exchange.decide()
+    except RoutingError as exc:
+        return _failed(exchange, exc)
+    exchange.succeed()
+    response = _selection(runtime, exchange, decision, explained=request.explain)
+    return Reply(200, encode(response))
+
+
+async def route_request(runtime: Runtime, body: bytes) -> Reply:
+    """Choose a model, call it with the prompt, fail over where needed, and answer."""
+    runtime.admit()
+    try:
+        request = decode_route(body)
+    except msgspec.ValidationError as exc:
+        raise bad_request(exc, RouteRequest) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise bad_json(exc) from exc
+    wanted = request.requirements or _NO_ROUTE
+    need = _need(runtime, request.taskType, wanted, prompt_tokens=estimate_tokens(request.prompt))
+    embed = request.taskType == "embedding"
+    exchange = Exchange(runtime, "embed" if embed else "route", need)
+    try:
+        decision = exchange.decide()
+        job = _job(runtime, exchange, decision, request)
+        answer = await complete(runtime, job, embed=embed)
+        return Reply(200, encode(_routed(runtime, exchange, answer, explained=request.explain)))
+    except RoutingError as exc:
+        return _failed(exchange, exc)
+    except asyncio.CancelledError:
+        exchange.caller_left()
+        raise
+
+
+def _need(
+    runtime: Runtime,
+    task: str,
+    wanted: SelectRequirements | RouteRequirements,
+    *,
+    prompt_tokens: int = 0,
+) -> Need:
+    priority = wanted.priority or _NORMAL
+    limit = wanted.costLimit
+    return Need(
+        task=task,
+        priority=priority,
+        floor=runtime.policy.floor(priority, wanted.complexity, wanted.qualityRequirement),
+        prompt_tokens=prompt_tokens,
+        max_tokens=wanted.maxTokens,
+        # Rounded down: a bound above the limit by a fraction of a nano-dollar is above it.
+        cost_limit_nusd=None if limit is None else math.floor(limit * 1e9),
+    )
+
+
+def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: RouteRequest) -> Job:
+    wanted = request.requirements or _NO_ROUTE
+    embed = request.taskType == "embedding"
+    deadline_ms = runtime.policy.profiles[exchange.need.priority].deadline_ms
+
+    def call_for(candidate: Candidate) -> Call:
+        return Call(
+            model=candidate.upstream_model,
+            prompt=request.prompt,
+            inputs=[request.prompt] if embed else None,
+            max_tokens=wanted.maxTokens,
+            temperature=wanted.temperature,
+            num_ctx=candidate.offering.num_ctx,
+            keep_alive=candidate.offering.keep_alive,
+        )
+
+    return Job(
+        decision=decision,
+        call_for=call_for,
+        deadline=runtime.clock() + deadline_ms / 1000,
+        deadline_ms=deadline_ms,
+        most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
+        trail=exchange.trail,
+    )
+
+
+def _selection(
+    runtime: Runtime, exchange: Exchange, decision: Decision, *, explained: bool
+) -> SelectResponse:
+    chosen, model, host = decision.chosen, decision.chosen.model, runtime.local
+    return SelectResponse(
+        requestId=exchange.request_id,
+        selectedModel=chosen.model_name,
+        taskType=exchange.need.task,
+        fallbackUsed=exchange.fallback_used,
+        alternatives=alternatives(runtime.policy, decision),
+        systemMetrics=SystemMetrics(
+            round(host.pressure, 4), round(host.available_gb, 3), round(host.cpu_percent, 1)
+        ),
+        modelInfo=ModelInfo(model.capabilities, model.speed, model.quality_tier),
+        endpoint=chosen.endpoint_name,
+        reason=decision.reason,
+        degraded=exchange.degraded,
+        simulated=exchange.simulated,
+        explanation=considerations(runtime, exchange.need) if explained else None,
+    )
+
+
+def _routed(
+    runtime: Runtime, exchange: Exchange, answer: Answer, *, explained: bool
+) -> RouteResponse:
+    answered = exchange.answered_by
+    if answered is None:
+        raise NoCandidate(())
+    vector = answer.vectors[0] if answer.vectors else None
+    bill = exchange.bill(answer.usage, len(answer.text))
+    exchange.succeed(bill)
+    return RouteResponse(
+        requestId=exchange.request_id,
+        selectedModel=answered.model_name,
+        response=answer.text if vector is None else encode(vector).decode(),
+        fallbackUsed=exchange.fallback_used,
+        metrics=RouteMetrics(
+            responseTimeMs=exchange.elapsed_ms,
+            memoryPressure=round(runtime.local.pressure, 4),
+            modelUsed=answered.model_name,
+            tokensGenerated=bill.completion_tokens,
+            promptTokens=bill.prompt_tokens,
+        ),
+        endpoint=answered.endpoint_name,
+        reason=exchange.reason,
+        finishReason=answer.finish_reason,
+        degraded=exchange.degraded,
+        simulated=exchange.simulated,
+        costUsd=bill.cost_usd,
+        embedding=vector,
+        explanation=considerations(runtime, exchange.need) if explained else None,
+    )
+
+
+def considerations(runtime: Runtime, need: Need) -> list[Consideration]:
+    """Return every offering with its scores or its rejection, best first."""
+    rows = []
+    for row in explain(runtime.policy, runtime.state, need, runtime.clock()):
+        candidate, t = row.candidate, row.terms
+        one = Consideration(model=candidate.model_name, endpoint=candidate.endpoint_name)
+        if t is not None:
+            one.scores = Scores(
+                *(
+                    round(v, 4)
+                    for v in (t.total, t.quality, t.cost, t.latency, t.memory, t.success)
+                ),
+                expectedMs=round(t.expected_ms, 1),
+            )
+        if row.rejection is not None:
+            one.rejected, one.detail = row.rejection.reason, row.rejection.detail
+        rows.append(one)
+    return rows
+
+
+def _failed(exchange: Exchange, exc: RoutingError) -> Reply:
+    """Record the failure and return it as a problem document."""
+    failure = failure_of(exc)
+    exchange.fail(failure.status, failure.code, failure.detail)
+    return Reply.problem(failure, exchange.request_id)

@@ -1,0 +1,337 @@
+"""OpenAI's chat completions, whole and streamed, over the same engine and records."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from routing.engine.catalog import TASK_TYPES
+from routing.engine.decide import Decision, Need
+from routing.engine.errors import RoutingError
+from routing.engine.policy import Candidate
+from routing.lanes.contracts import MaxTokens, ProblemField, Temperature, encode
+from routing.lanes.exchange import Bill, Exchange, estimate_tokens
+from routing.lanes.execute import Job, Stream, complete, open_stream
+from routing.lanes.problems import BadRequest, Failure, bad_json, bad_request, failure_of
+from routing.lanes.reply import SSE_TYPE, Reply
+from routing.lanes.runtime import Runtime
+from routing.providers.base import Answer, Call, Piece, Usage
+
+# Parameters handed on as they are to upstreams that know them.
+PASSED_ON = (
+    "frequency_penalty", "logit_bias", "logprobs", "min_p", "parallel_tool_calls",
+    "presence_penalty", "reasoning_effort", "response_format", "seed", "stop", "tool_choice",
+    "tools", "top_k", "top_logprobs", "top_p", "user",
+)  # fmt: skip
+AUTO = "auto"
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class Message(msgspec.Struct, omit_defaults=True):
+    """One message; `content` is text or OpenAI's list of parts."""
+
+    role: Role
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool = False
+
+
+class ChatRequest(msgspec.Struct):
+    """What OpenAI's clients send. Parameters that are not named here are handed on or ignored."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=1, description="One choice only.")] | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+class AnswerMessage(msgspec.Struct, omit_defaults=True):
+    role: str
+    content: str | None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class Choice(msgspec.Struct):
+    index: int
+    message: AnswerMessage
+    finish_reason: str
+    logprobs: None = None
+
+
+class TokenUsage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletion(msgspec.Struct):
+    """A whole answer, by the model named in `model`."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: TokenUsage
+
+
+class ErrorDetail(msgspec.Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct):
+    """OpenAI's error shape."""
+
+    error: ErrorDetail
+
+
+@dataclass(slots=True)
+class Ask:
+    """A decoded chat request and what it means here."""
+
+    request: ChatRequest
+    messages: list[dict[str, Any]]
+    params: dict[str, Any]
+
+    @property
+    def max_tokens(self) -> int | None:
+        return self.request.max_completion_tokens or self.request.max_tokens
+
+    @property
+    def wants_usage(self) -> bool:
+        options = self.request.stream_options
+        return options is not None and options.include_usage
+
+
+async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
+    """Answer a chat, streamed or whole."""
+    runtime.admit()
+    ask = _decode(body)
+    need = _need(runtime, ask)
+    exchange = Exchange(runtime, "chat", need)
+    exchange.stream = bool(ask.request.stream)
+    try:
+        job = _job(runtime, exchange, exchange.decide(), ask)
+        if not ask.request.stream:
+            answer = await complete(runtime, job)
+            return _whole(exchange, answer)
+        stream = await open_stream(runtime, job)
+    except RoutingError as exc:
+        failure = failure_of(exc)
+        exchange.fail(failure.status, failure.code, failure.detail)
+        return error_reply(failure, exchange.request_id)
+    except asyncio.CancelledError:
+        exchange.caller_left()
+        raise
+    exchange.trail.answered_by = stream.candidate
+    exchange.first_token_ms = exchange.elapsed_ms
+    parts = _Chunks(runtime, exchange, stream, wants_usage=ask.wants_usage)
+    return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run())
+
+
+def _decode(body: bytes) -> Ask:
+    try:
+        raw = msgspec.json.decode(body)
+        request = msgspec.convert(raw, ChatRequest)
+    except msgspec.ValidationError as exc:
+        raise bad_request(exc, ChatRequest) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise bad_json(exc) from exc
+    params = {name: raw[name] for name in PASSED_ON if raw.get(name) is not None}
+    return Ask(request, raw["messages"], params)
+
+
+def _need(runtime: Runtime, ask: Ask) -> Need:
+    """Return the need: `auto` and `auto:<task>` select, anything else is a model's name."""
+    task, model = "completion", None
+    name = ask.request.model
+    if name.startswith(f"{AUTO}:"):
+        task = name.removeprefix(f"{AUTO}:")
+        if task not in TASK_TYPES or task == "embedding":
+            chat = ", ".join(f"auto:{t}" for t in TASK_TYPES if t != "embedding")
+            field = ProblemField("/model", f"Unknown task '{task}'.", f"Use one of: {chat}.")
+            raise BadRequest(f"/model: {field.detail} {field.remedy}", fields=(field,))
+    elif name != AUTO:
+        model = name
+    tokens = sum(_message_tokens(m.content) for m in ask.request.messages)
+    return Need(task=task, prompt_tokens=tokens, max_tokens=ask.max_tokens, model=model)
+
+
+def _message_tokens(content: str | list[dict[str, Any]] | None) -> int:
+    """Estimate one message; a template adds about four tokens around each."""
+    if isinstance(content, str):
+        return estimate_tokens(content) + 4
+    texts = (p.get("text") for p in content or () if isinstance(p, dict))
+    return 4 + sum(estimate_tokens(t) for t in texts if isinstance(t, str))
+
+
+def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> Job:
+    deadline_ms = runtime.policy.profiles[exchange.need.priority].deadline_ms
+
+    def call_for(candidate: Candidate) -> Call:
+        return Call(
+            model=candidate.upstream_model,
+            messages=ask.messages,
+            max_tokens=ask.max_tokens,
+            temperature=ask.request.temperature,
+            params=ask.params,
+            num_ctx=candidate.offering.num_ctx,
+            keep_alive=candidate.offering.keep_alive,
+        )
+
+    return Job(
+        decision=decision,
+        call_for=call_for,
+        deadline=runtime.clock() + deadline_ms / 1000,
+        deadline_ms=deadline_ms,
+        trail=exchange.trail,
+    )
+
+
+def _whole(exchange: Exchange, answer: Answer) -> Reply:
+    bill = exchange.bill(answer.usage, len(answer.text))
+    exchange.succeed(bill)
+    message = AnswerMessage("assistant", answer.text, answer.tool_calls)
+    if answer.tool_calls and not answer.text:
+        message.content = None
+    completion = ChatCompletion(
+        id=f"chatcmpl-{exchange.request_id}",
+        object="chat.completion",
+        created=int(time.time()),
+        model=_answering_model(exchange),
+        choices=[Choice(0, message, answer.finish_reason)],
+        usage=_usage(bill),
+    )
+    return Reply(200, encode(completion), headers=_headers(exchange))
+
+
+class _Chunks:
+    """Turns a stream's pieces into server-sent events, and keeps the record."""
+
+    def __init__(
+        self, runtime: Runtime, exchange: Exchange, stream: Stream, *, wants_usage: bool
+    ) -> None:
+        self._runtime, self._exchange, self._stream = runtime, exchange, stream
+        self._wants_usage = wants_usage
+        self._usage: Usage | None = None
+        self._chars = 0
+        self._load_ms = 0.0
+        self._finish: str | None = None
+        self._head = {
+            "id": f"chatcmpl-{exchange.request_id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": _answering_model(exchange),
+        }
+
+    async def run(self) -> AsyncIterator[bytes]:
+        """Yield events; the record is kept before the end marker is sent."""
+        try:
+            yield self._event({"role": "assistant", "content": ""})
+            async for piece in self._stream.pieces():
+                if event := self._piece(piece):
+                    yield event
+            yield self._end()
+        except RoutingError as exc:
+            yield self._broken(exc)
+        except (asyncio.CancelledError, GeneratorExit):
+            self._exchange.caller_left(self._bill())
+            raise
+        finally:
+            await self._stream.close()
+
+    def _piece(self, piece: Piece) -> bytes:
+        self._usage = piece.usage or self._usage
+        self._load_ms = piece.load_ms or self._load_ms
+        self._chars += len(piece.text)
+        self._finish = piece.finish_reason or self._finish
+        delta: dict[str, Any] = {}
+        if piece.text:
+            delta["content"] = piece.text
+        if piece.tool_calls:
+            delta["tool_calls"] = piece.tool_calls
+        if not delta and not piece.finish_reason:
+            return b""
+        return self._event(delta, piece.finish_reason)
+
+    def _end(self) -> bytes:
+        bill = self._bill()
+        self._stream.learn(bill.completion_tokens, self._load_ms)
+        self._exchange.succeed(bill)
+        usage = b""
+        if self._wants_usage:
+            usage = _sse({**self._head, "choices": [], "usage": _usage(bill)})
+        return usage + b"data: [DONE]\n\n"
+
+    def _broken(self, exc: RoutingError) -> bytes:
+        """Say plainly that the answer is not whole: an error event, and no end marker."""
+        failure = failure_of(exc)
+        self._exchange.fail(failure.status, failure.code, failure.detail, self._bill())
+        return _sse(error_body(failure))
+
+    def _bill(self) -> Bill:
+        return self._exchange.bill(self._usage, self._chars)
+
+    def _event(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return _sse({**self._head, "choices": [choice]})
+
+
+def _sse(data: Any) -> bytes:
+    return b"data: " + encode(data) + b"\n\n"
+
+
+def _usage(bill: Bill) -> TokenUsage:
+    total = bill.prompt_tokens + bill.completion_tokens
+    return TokenUsage(bill.prompt_tokens, bill.completion_tokens, total)
+
+
+def _answering_model(exchange: Exchange) -> str:
+    answered = exchange.answered_by
+    return answered.model_name if answered else ""
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    answered = exchange.answered_by
+    return {
+        "x-request-id": exchange.request_id,
+        "x-orchestra-endpoint": answered.endpoint_name if answered else "",
+        "x-orchestra-fallback": "true" if exchange.fallback_used else "false",
+    }
+
+
+_TYPES = {400: "invalid_request_error", 402: "insufficient_quota", 404: "invalid_request_error"}
+
+
+def error_body(failure: Failure) -> ErrorBody:
+    """Return `failure` in OpenAI's shape."""
+    kind = _TYPES.get(failure.status)
+    if kind is None:
+        kind = "invalid_request_error" if failure.status < 500 else "server_error"
+    param = failure.fields[0].pointer.strip("/").replace("/", ".") if failure.fields else None
+    return ErrorBody(ErrorDetail(failure.detail, kind, param or None, failure.code))
+
+
+def error_reply(failure: Failure, request_id: str | None) -> Reply:
+    headers = dict(failure.headers)
+    if request_id:
+        headers["x-request-id"] = request_id
+    return Reply(failure.status, encode(error_body(failure)), headers=headers)

@@ -1,0 +1,247 @@
+"""One mapping from errors to what a caller sees: a status, a problem document, headers."""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from routing.engine.errors import (
+    AttemptsFailed,
+    DeadlineExceeded,
+    NoCandidate,
+    NotReady,
+    ProviderError,
+    RefusedByUpstream,
+    RoutingError,
+    UnknownModel,
+    UpstreamBusy,
+    UpstreamTimeout,
+)
+from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField
+
+TYPE_PREFIX = "urn:ai-orchestra:problem:"
+DEFAULT_RETRY_AFTER_S = 5
+MAX_CANDIDATES_TOLD = 50
+
+TITLES: dict[str, str] = {
+    "invalid_request": "The request is not valid",
+    "invalid_json": "The body is not valid JSON",
+    "body_too_large": "The body is too large",
+    "unsupported_media_type": "The content type is not supported",
+    "host_not_allowed": "The Host header is not allowed",
+    "no_model_available": "No model can take this request now",
+    "cost_limit_exceeded": "Every model could cost more than the limit",
+    "context_length_exceeded": "The prompt fits no model's context",
+    "model_not_found": "The model is not in the catalogue",
+    "all_attempts_failed": "Every permitted model was tried and failed",
+    "deadline_exceeded": "The deadline passed",
+    "not_ready": "The service is not ready",
+    "upstream_refused": "The model's server refused the request",
+    "internal_error": "Something went wrong on our side",
+}
+
+
+class BadRequest(RoutingError):
+    """Raised when the caller's request cannot be understood; names fields and remedies."""
+
+    code = "invalid_request"
+    status = 400
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        fields: tuple[ProblemField, ...] = (),
+        code: str = "invalid_request",
+        status: int = 400,
+    ) -> None:
+        super().__init__(detail)
+        self.fields = fields
+        self.code = code
+        self.status = status
+
+
+@dataclass(slots=True)
+class Failure:
+    """An error on its way out, before a lane gives it its protocol's shape."""
+
+    status: int
+    code: str
+    detail: str
+    fields: tuple[ProblemField, ...] = ()
+    candidates: tuple[ProblemCandidate, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def problem(self, request_id: str | None) -> Problem:
+        return Problem(
+            type=TYPE_PREFIX + self.code,
+            title=TITLES.get(self.code, self.code.replace("_", " ").capitalize()),
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            errors=list(self.fields) or None,
+            candidates=list(self.candidates) or None,
+            requestId=request_id,
+        )
+
+
+def failure_of(exc: RoutingError) -> Failure:
+    """Return what a caller is told of `exc`."""
+    if isinstance(exc, BadRequest):
+        return Failure(exc.status, exc.code, str(exc), exc.fields)
+    if isinstance(exc, NoCandidate):
+        return _no_candidate(exc)
+    if isinstance(exc, UnknownModel):
+        return Failure(404, exc.code, str(exc), (_model_field(exc),))
+    if isinstance(exc, RefusedByUpstream):
+        return Failure(exc.status if exc.status in (400, 413, 422) else 400, exc.code, str(exc))
+    if isinstance(exc, AttemptsFailed):
+        return _attempts_failed(exc)
+    if isinstance(exc, DeadlineExceeded):
+        return Failure(504, exc.code, str(exc))
+    if isinstance(exc, NotReady):
+        return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
+    if isinstance(exc, ProviderError):
+        return Failure(502, exc.code, str(exc))
+    return Failure(500, "internal_error", "The request could not be carried out.")
+
+
+def _no_candidate(exc: NoCandidate) -> Failure:
+    told = tuple(
+        ProblemCandidate(r.model, r.endpoint, r.reason, r.detail)
+        for r in exc.rejections
+        if r.reason != "capability"
+    )[:MAX_CANDIDATES_TOLD]
+    if exc.only_because("cost_limit"):
+        detail = "Every model that could answer may cost more than costLimit; raise it."
+        at = ProblemField("/requirements/costLimit", "Too low for every model.", "Raise it.")
+        return Failure(402, "cost_limit_exceeded", detail, (at,), told)
+    if exc.only_because("context_length"):
+        detail = "Prompt and maxTokens together fit no model's context; shorten one of them."
+        return Failure(422, "context_length_exceeded", detail, candidates=told)
+    detail = f"{exc} The reasons are listed under 'candidates'."
+    if not exc.rejections:
+        detail = "No endpoint offers any model yet. Add one in the admin, or start Ollama."
+    headers = _retry_after(exc.retry_after_s)
+    return Failure(503, exc.code, detail, candidates=told, headers=headers)
+
+
+def _attempts_failed(exc: AttemptsFailed) -> Failure:
+    errors = [error for _, error in exc.failures]
+    told = tuple(ProblemCandidate(model, e.endpoint, e.code, str(e)) for model, e in exc.failures)[
+        :MAX_CANDIDATES_TOLD
+    ]
+    if all(isinstance(e, UpstreamBusy) for e in errors):
+        headers = _retry_after(exc.retry_after_s)
+        return Failure(503, exc.code, str(exc), candidates=told, headers=headers)
+    status = 504 if all(isinstance(e, UpstreamTimeout) for e in errors) else 502
+    return Failure(status, exc.code, str(exc), candidates=told)
+
+
+def _model_field(exc: UnknownModel) -> ProblemField:
+    remedy = f"Did you mean '{exc.nearest}'?" if exc.nearest else "GET /v1/models lists them."
+    return ProblemField("/model", f"Unknown model '{exc.name}'.", remedy)
+
+
+def _retry_after(seconds: float | None) -> dict[str, str]:
+    wait = DEFAULT_RETRY_AFTER_S if seconds is None else max(1, int(seconds + 0.999))
+    return {"retry-after": str(wait)}
+
+
+_AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
+_ENUM = re.compile(r"^Invalid enum value ", re.DOTALL)
+
+
+def bad_request(exc: msgspec.ValidationError, contract: type[msgspec.Struct]) -> BadRequest:
+    """Return `exc` as an answer that names the field by JSON pointer, and the remedy."""
+    text = str(exc)
+    at = _AT.search(text)
+    path = at.group("path") if at else ""
+    what = _AT.sub("", text)
+    pointer = _pointer(path)
+    if unknown := _UNKNOWN.match(what):
+        name = unknown.group("name")
+        pointer = f"{pointer}/{_escape(name)}"
+        fields = field_names(contract, path)
+        what, remedy = f"Unknown field '{name}'.", _nearest(name, fields)
+    elif missing := _MISSING.match(what):
+        name = missing.group("name")
+        pointer = f"{pointer}/{_escape(name)}"
+        what, remedy = f"The field '{name}' is required.", f"Add '{name}'."
+    else:
+        what, remedy = f"{what}.", _choices(contract, path)
+    one = ProblemField(pointer, what, remedy)
+    return BadRequest(f"{pointer or 'The body'}: {what} {remedy}".strip(), fields=(one,))
+
+
+def bad_json(exc: msgspec.DecodeError) -> BadRequest:
+    """Return a body that is not JSON as an answer."""
+    remedy = "Send one JSON object, in UTF-8."
+    one = ProblemField("", str(exc), remedy)
+    return BadRequest(
+        f"The body is not valid JSON: {exc}. {remedy}", fields=(one,), code="invalid_json"
+    )
+
+
+def _pointer(path: str) -> str:
+    """Return a JSON pointer for msgspec's path, e.g. `.messages[3].role` -> /messages/3/role."""
+    return "".join(f"/{_escape(part)}" for part in re.findall(r"[^.\[\]]+", path))
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+def field_names(contract: type[msgspec.Struct], path: str) -> tuple[str, ...]:
+    """Return the field names of the struct that `path` leads to within `contract`."""
+    found = _type_at(contract, path)
+    if isinstance(found, msgspec.inspect.StructType):
+        return tuple(f.encode_name for f in found.fields)
+    return ()
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Known fields: {', '.join(known)}." if known else "Remove it."
+
+
+def _choices(contract: type[msgspec.Struct], path: str) -> str:
+    found = _type_at(contract, path)
+    if isinstance(found, msgspec.inspect.LiteralType):
+        return f"Use one of: {', '.join(str(v) for v in found.values)}."
+    bounds = [
+        f"{word} {getattr(found, name)}"
+        for name, word in (("ge", "at least"), ("le", "at most"), ("min_length", "length at least"))
+        if getattr(found, name, None) is not None
+    ]
+    return f"Must be {' and '.join(bounds)}." if bounds else "Correct its type or value."
+
+
+def _type_at(contract: type[msgspec.Struct], path: str) -> Any:
+    """Follow a msgspec path through a contract's types; None where it leads nowhere."""
+    found: Any = msgspec.inspect.type_info(contract)
+    for part in re.findall(r"[^.\[\]]+", path):
+        found = _step(_unwrap(found), part)
+    return _unwrap(found)
+
+
+def _step(found: Any, part: str) -> Any:
+    if isinstance(found, msgspec.inspect.StructType):
+        return next((f.type for f in found.fields if f.encode_name == part), None)
+    return getattr(found, "item_type", None)
+
+
+def _unwrap(found: Any) -> Any:
+    """Return what a type is apart from None and metadata."""
+    if isinstance(found, msgspec.inspect.Metadata):
+        return _unwrap(found.type)
+    if isinstance(found, msgspec.inspect.UnionType):
+        rest = [t for t in found.types if not isinstance(t, msgspec.inspect.NoneType)]
+        return _unwrap(rest[0]) if len(rest) == 1 else found
+    return found

@@ -1,0 +1,28 @@
+"""What a handler hands to a door: status, headers, and a body that is whole or streamed."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from routing.lanes.contracts import encode
+from routing.lanes.problems import Failure
+
+JSON_TYPE = "application/json"
+PROBLEM_TYPE = "application/problem+json"
+SSE_TYPE = "text/event-stream; charset=utf-8"
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer in its protocol's own bytes. With `stream`, `body` is empty."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON_TYPE
+    headers: dict[str, str] = field(default_factory=dict)
+    stream: AsyncIterator[bytes] | None = None
+
+    @classmethod
+    def problem(cls, failure: Failure, request_id: str | None = None) -> "Reply":
+        """Return `failure` as RFC 9457 problem details."""
+        body = encode(failure.problem(request_id))
+        return cls(failure.status, body, PROBLEM_TYPE, failure.headers)

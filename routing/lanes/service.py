@@ -1,0 +1,72 @@
+"""Starts and stops a worker's data plane: policy, news, and 20 looks a second at this host."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from routing.lanes.bus import StateBus
+from routing.lanes.runtime import Runtime
+from routing.policy.watch import PolicyUnavailable, PolicyWatcher
+from telemetry.recorder import Recorder
+from telemetry.sampler import sample
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_EVERY_S = 0.05
+POLICY_RETRY_S = 1.0
+
+
+class DataPlane:
+    """One worker's runtime with its background tasks."""
+
+    def __init__(
+        self,
+        *,
+        redis_url: str,
+        spool_dir: Path,
+        worker: str,
+        resolve_secret: Callable[[str], str],
+    ) -> None:
+        self.runtime = Runtime(
+            recorder=Recorder(spool_dir, worker), resolve_secret=resolve_secret, worker=worker
+        )
+        self._watcher = PolicyWatcher(redis_url)
+        self._bus = StateBus(redis_url, self.runtime.hear)
+        self.runtime.breaker_news = self._bus.tell
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the tasks; requests are admitted once a policy is there."""
+        self.runtime.see_local_host(sample())
+        jobs = (self._policy(), self._bus.listen(), self._bus.speak(), self._watch_host())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+
+    async def stop(self) -> None:
+        """Stop the tasks and close every connection."""
+        self._stop.set()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.runtime.close()
+
+    async def _policy(self) -> None:
+        waiting = False
+        while not self.runtime.ready:
+            try:
+                self.runtime.adopt(await self._watcher.initial())
+            except PolicyUnavailable as exc:
+                if not waiting:
+                    logger.warning("No policy yet: %s", exc)
+                waiting = True
+                await asyncio.sleep(POLICY_RETRY_S)
+        await self._watcher.run(self._stop, self.runtime.adopt)
+
+    async def _watch_host(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            self.runtime.see_local_host(sample())

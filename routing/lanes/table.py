@@ -1,0 +1,95 @@
+"""The lanes' endpoints, declared once.
+
+From this table come the ASGI lane's dispatch, the DRF views at the same paths, the OpenAPI schema,
+and the tests that hold both doors to the same answers.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from routing.lanes import native, openai_chat, openai_models
+from routing.lanes.contracts import (
+    Problem,
+    RouteRequest,
+    RouteResponse,
+    SelectRequest,
+    SelectResponse,
+)
+from routing.lanes.problems import Failure
+from routing.lanes.reply import Reply
+from routing.lanes.runtime import Runtime
+
+Handler = Callable[[Runtime, bytes], Awaitable[Reply]]
+ErrorShape = Callable[[Failure, str | None], Reply]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One endpoint: where it is, what it takes and gives, and who answers."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    tag: str
+    handler: Handler
+    request: Any = None  # a msgspec type; None where there is no body
+    response: Any = None
+    error: Any = Problem
+    error_shape: ErrorShape = Reply.problem
+    errors: tuple[int, ...] = (400, 413, 415, 500, 502, 503, 504)
+    streams: bool = False
+
+
+LANES: tuple[Lane, ...] = (
+    Lane(
+        method="POST",
+        path="/api/v1/ai/select-model",
+        name="select-model",
+        summary="Select the optimal model for a task, without calling it",
+        tag="orchestration",
+        handler=native.select_model,
+        request=SelectRequest,
+        response=SelectResponse,
+        errors=(400, 402, 413, 415, 422, 500, 503),
+    ),
+    Lane(
+        method="POST",
+        path="/api/v1/ai/route-request",
+        name="route-request",
+        summary="Route a prompt to the best model and return its answer",
+        tag="orchestration",
+        handler=native.route_request,
+        request=RouteRequest,
+        response=RouteResponse,
+        errors=(400, 402, 413, 415, 422, 500, 502, 503, 504),
+    ),
+    Lane(
+        method="POST",
+        path="/v1/chat/completions",
+        name="chat-completions",
+        summary="Chat in OpenAI's protocol; model 'auto' or 'auto:<task>' selects",
+        tag="openai",
+        handler=openai_chat.chat_completions,
+        request=openai_chat.ChatRequest,
+        response=openai_chat.ChatCompletion,
+        error=openai_chat.ErrorBody,
+        error_shape=openai_chat.error_reply,
+        errors=(400, 402, 404, 413, 415, 422, 500, 502, 503, 504),
+        streams=True,
+    ),
+    Lane(
+        method="GET",
+        path="/v1/models",
+        name="models",
+        summary="List the models that can be asked for, in OpenAI's protocol",
+        tag="openai",
+        handler=openai_models.list_models,
+        response=openai_models.ModelList,
+        error=openai_chat.ErrorBody,
+        error_shape=openai_chat.error_reply,
+        errors=(503,),
+    ),
+)
+BY_ROUTE: dict[tuple[str, str], Lane] = {(lane.method, lane.path): lane for lane in LANES}

@@ -1,0 +1,68 @@
+"""What every upstream protocol is turned into, and the contract its adapter keeps."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """One question to one model, in no protocol's own words.
+
+    Either `prompt` or `messages` is given; `inputs` is given instead for embeddings. Messages and
+    `params` use OpenAI's names; an adapter drops what its protocol cannot say.
+    """
+
+    model: str  # as the upstream knows it
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    inputs: list[str] | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    num_ctx: int | None = None
+    keep_alive: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts as the upstream reported them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """A whole answer. `usage` is None where the upstream gave none."""
+
+    text: str = ""
+    finish_reason: str = "stop"
+    tool_calls: list[dict[str, Any]] | None = None
+    usage: Usage | None = None
+    load_ms: float = 0.0  # what a cold start cost, where the upstream says so
+    vectors: list[list[float]] | None = None
+
+
+class Piece(msgspec.Struct, kw_only=True):
+    """A part of a streamed answer. The last one carries `finish_reason`; `usage` may come later."""
+
+    text: str = ""
+    tool_calls: list[dict[str, Any]] | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    load_ms: float = 0.0
+
+
+class Provider(Protocol):
+    """One upstream endpoint. Raises only `ProviderError`s; the caller bounds every wait."""
+
+    async def complete(self, call: Call) -> Answer:
+        """Return the whole answer."""
+
+    def stream(self, call: Call) -> AsyncIterator[Piece]:
+        """Yield pieces; ends normally only after the upstream's own end marker."""
+
+    async def embed(self, call: Call) -> Answer:
+        """Return one vector for each of `call.inputs`, in order."""
+
+    async def close(self) -> None:
+        """Close every connection."""

@@ -1,0 +1,242 @@
+"""An Ollama server, in its native protocol, with its load options pinned."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from routing.engine.errors import MalformedAnswer, StreamCut, UpstreamFault
+from routing.providers.base import Answer, Call, Piece, Usage
+from routing.providers.sse import PartTooLong, lines
+from routing.providers.transport import MAX_QUOTED, Transport
+
+# OpenAI's parameter names that Ollama takes as options, unchanged.
+_OPTIONS = ("top_p", "top_k", "seed", "stop", "frequency_penalty", "presence_penalty", "min_p")
+_NS_PER_MS = 1_000_000
+
+
+class _Message(msgspec.Struct):
+    content: str = ""
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Line(msgspec.Struct):
+    """One object of /api/generate (`response`) or /api/chat (`message`)."""
+
+    done: bool = False
+    response: str = ""
+    message: _Message | None = None
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+    load_duration: int = 0  # nanoseconds
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        return self.message.content if self.message else self.response
+
+    @property
+    def usage(self) -> Usage | None:
+        # A prompt answered from the cache is reported without its count.
+        if self.eval_count is None:
+            return None
+        return Usage(self.prompt_eval_count or 0, self.eval_count)
+
+
+class _Embeddings(msgspec.Struct):
+    embeddings: list[list[float]]
+    prompt_eval_count: int = 0
+    load_duration: int = 0
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+
+class OllamaProvider:
+    """Adapter to one Ollama server; see `Provider` for the contract."""
+
+    def __init__(self, endpoint: str, base_url: str, api_key: str = "") -> None:
+        self.endpoint = endpoint
+        self._http = Transport(endpoint, base_url, api_key)
+
+    async def complete(self, call: Call) -> Answer:
+        path, body = request(call, stream=False)
+        line = self._line(await self._http.post(path, body))
+        if not line.done:
+            raise StreamCut(self.endpoint, f"Endpoint '{self.endpoint}' sent half an answer.")
+        calls = _tool_calls(line)
+        return Answer(
+            text=line.text,
+            finish_reason="tool_calls" if calls else _finish(line.done_reason),
+            tool_calls=calls,
+            usage=line.usage,
+            load_ms=line.load_duration / _NS_PER_MS,
+        )
+
+    async def stream(self, call: Call) -> AsyncIterator[Piece]:
+        path, body = request(call, stream=True)
+        called_tools = False
+        async with self._http.stream(path, body) as chunks:
+            async for raw in self._lines(chunks):
+                line = self._line(raw)
+                calls = _tool_calls(line)
+                called_tools = called_tools or bool(calls)
+                yield self._piece(line, calls, called_tools=called_tools)
+                if line.done:
+                    return
+        raise StreamCut(
+            self.endpoint, f"Endpoint '{self.endpoint}' ended its stream without an end marker."
+        )
+
+    async def embed(self, call: Call) -> Answer:
+        body: dict[str, Any] = {"model": call.model, "input": call.inputs}
+        if call.keep_alive:
+            body["keep_alive"] = call.keep_alive
+        try:
+            answer = _decode_embeddings(await self._http.post("/api/embed", body))
+        except msgspec.DecodeError as exc:
+            raise self._malformed() from exc
+        if len(answer.embeddings) != len(call.inputs or ()):
+            raise self._malformed()
+        return Answer(
+            vectors=answer.embeddings,
+            usage=Usage(answer.prompt_eval_count, 0),
+            load_ms=answer.load_duration / _NS_PER_MS,
+        )
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _lines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for raw in lines(chunks):
+                if raw.strip():
+                    yield raw
+        except PartTooLong as exc:
+            raise self._malformed() from exc
+
+    def _line(self, raw: bytes) -> _Line:
+        try:
+            line = _decode_line(raw)
+        except msgspec.DecodeError as exc:
+            raise self._malformed() from exc
+        if line.error is not None:
+            said = f"Endpoint '{self.endpoint}' reported: {line.error[:MAX_QUOTED]}"
+            raise UpstreamFault(self.endpoint, said)
+        return line
+
+    @staticmethod
+    def _piece(line: _Line, calls: list[dict[str, Any]] | None, *, called_tools: bool) -> Piece:
+        if not line.done:
+            return Piece(text=line.text, tool_calls=calls)
+        return Piece(
+            text=line.text,
+            tool_calls=calls,
+            finish_reason="tool_calls" if called_tools else _finish(line.done_reason),
+            usage=line.usage,
+            load_ms=line.load_duration / _NS_PER_MS,
+        )
+
+    def _malformed(self) -> MalformedAnswer:
+        return MalformedAnswer(
+            self.endpoint, f"Endpoint '{self.endpoint}' sent a body that is not Ollama's protocol."
+        )
+
+
+def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
+    """Return (path, body) for `call`: /api/generate for a prompt, /api/chat for messages."""
+    body: dict[str, Any] = {"model": call.model, "stream": stream}
+    if options := _options(call):
+        body["options"] = options
+    if call.keep_alive:
+        body["keep_alive"] = call.keep_alive
+    if (shape := _format(call.params.get("response_format"))) is not None:
+        body["format"] = shape
+    if call.messages is None:
+        return "/api/generate", body | {"prompt": call.prompt or ""}
+    if tools := call.params.get("tools"):
+        body["tools"] = tools
+    return "/api/chat", body | {"messages": [_message(m) for m in call.messages]}
+
+
+def _options(call: Call) -> dict[str, Any]:
+    options = {k: call.params[k] for k in _OPTIONS if call.params.get(k) is not None}
+    if call.max_tokens is not None:
+        options["num_predict"] = call.max_tokens
+    if call.temperature is not None:
+        options["temperature"] = call.temperature
+    if call.num_ctx is not None:
+        # Always the pinned value: another one would make the engine load the model anew.
+        options["num_ctx"] = call.num_ctx
+    if isinstance(options.get("stop"), str):
+        options["stop"] = [options["stop"]]
+    return options
+
+
+def _format(response_format: Any) -> Any:
+    """Return Ollama's `format` for OpenAI's `response_format`, or None."""
+    if not isinstance(response_format, dict):
+        return None
+    if response_format.get("type") == "json_object":
+        return "json"
+    return (response_format.get("json_schema") or {}).get("schema")
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """Return OpenAI's message in Ollama's shape: text in one string, images beside it."""
+    content = message.get("content")
+    out: dict[str, Any] = {"role": message.get("role", "user"), "content": content or ""}
+    if isinstance(content, list):
+        parts = [p for p in content if isinstance(p, dict)]
+        out["content"] = "\n".join(p.get("text", "") for p in parts if p.get("type") == "text")
+        images = [_image(p) for p in parts if p.get("type") == "image_url"]
+        if images:
+            out["images"] = images
+    if calls := message.get("tool_calls"):
+        out["tool_calls"] = [_tool_call_to_ollama(c) for c in calls]
+    if name := message.get("name"):
+        out["tool_name"] = name
+    return out
+
+
+def _image(part: dict[str, Any]) -> str:
+    image = part.get("image_url")
+    url = image.get("url", "") if isinstance(image, dict) else str(image or "")
+    # Only inline data: this service fetches no address a caller names.
+    return url.partition("base64,")[2]
+
+
+def _tool_call_to_ollama(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function") or {}
+    arguments = function.get("arguments") or "{}"
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments)
+        except msgspec.DecodeError:
+            arguments = {}
+    return {"function": {"name": function.get("name", ""), "arguments": arguments}}
+
+
+def _tool_calls(line: _Line) -> list[dict[str, Any]] | None:
+    """Return Ollama's tool calls as OpenAI writes them: arguments are a JSON string."""
+    if line.message is None or not line.message.tool_calls:
+        return None
+    calls = []
+    for index, call in enumerate(line.message.tool_calls):
+        function = call.get("function") or {}
+        arguments = msgspec.json.encode(function.get("arguments") or {}).decode()
+        calls.append(
+            {
+                "index": index,
+                "id": call.get("id") or f"call_{index}_{function.get('name', '')}",
+                "type": "function",
+                "function": {"name": function.get("name", ""), "arguments": arguments},
+            }
+        )
+    return calls
+
+
+def _finish(done_reason: str | None) -> str:
+    return "length" if done_reason == "length" else "stop"

@@ -1,0 +1,167 @@
+"""An upstream that speaks OpenAI's chat and embedding API: vLLM, llama.cpp, a cloud."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from routing.engine.errors import MalformedAnswer, StreamCut, UpstreamFault
+from routing.providers.base import Answer, Call, Piece, Usage
+from routing.providers.sse import PartTooLong, events
+from routing.providers.transport import Transport
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+class _ChunkChoice(msgspec.Struct):
+    delta: _Message = msgspec.field(default_factory=_Message)
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_ChunkChoice] = msgspec.field(default_factory=list)
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Vector(msgspec.Struct):
+    embedding: list[float]
+    index: int = 0
+
+
+class _Embeddings(msgspec.Struct):
+    data: list[_Vector]
+    usage: _Usage | None = None
+
+
+_decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+
+def api_base(base_url: str) -> str:
+    """Return the URL that `/chat/completions` is appended to.
+
+    The OpenAI client's own convention is a base URL that ends in `/v1`; a bare origin gets it.
+    """
+    base = base_url.rstrip("/")
+    return base if urlsplit(base).path else f"{base}/v1"
+
+
+class OpenAIProvider:
+    """Adapter to one OpenAI-compatible endpoint; see `Provider` for the contract."""
+
+    def __init__(self, endpoint: str, base_url: str, api_key: str = "") -> None:
+        self.endpoint = endpoint
+        self._http = Transport(endpoint, api_base(base_url), api_key)
+
+    async def complete(self, call: Call) -> Answer:
+        content = await self._http.post("/chat/completions", payload(call))
+        try:
+            completion = _decode_completion(content)
+            choice = completion.choices[0]
+        except (msgspec.DecodeError, IndexError) as exc:
+            raise self._malformed() from exc
+        return Answer(
+            text=choice.message.content or "",
+            finish_reason=choice.finish_reason or "stop",
+            tool_calls=choice.message.tool_calls or None,
+            usage=_usage(completion.usage),
+        )
+
+    async def stream(self, call: Call) -> AsyncIterator[Piece]:
+        body = payload(call) | {"stream": True, "stream_options": {"include_usage": True}}
+        finished = False
+        async with self._http.stream("/chat/completions", body) as chunks:
+            async for data in self._events(chunks):
+                if data == b"[DONE]":
+                    return
+                piece = self._piece(data)
+                finished = finished or piece.finish_reason is not None
+                yield piece
+        # Some servers close without [DONE]; after a finish reason the answer is whole all the same.
+        if not finished:
+            raise StreamCut(
+                self.endpoint, f"Endpoint '{self.endpoint}' ended its stream without an end marker."
+            )
+
+    async def embed(self, call: Call) -> Answer:
+        content = await self._http.post(
+            "/embeddings", {"model": call.model, "input": call.inputs, "encoding_format": "float"}
+        )
+        try:
+            embeddings = _decode_embeddings(content)
+        except msgspec.DecodeError as exc:
+            raise self._malformed() from exc
+        vectors = [v.embedding for v in sorted(embeddings.data, key=lambda v: v.index)]
+        if len(vectors) != len(call.inputs or ()):
+            raise self._malformed()
+        return Answer(vectors=vectors, usage=_usage(embeddings.usage))
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for data in events(chunks):
+                yield data
+        except PartTooLong as exc:
+            raise self._malformed() from exc
+
+    def _piece(self, data: bytes) -> Piece:
+        try:
+            chunk = _decode_chunk(data)
+        except msgspec.DecodeError as exc:
+            raise self._malformed() from exc
+        if chunk.error is not None:
+            raise UpstreamFault(
+                self.endpoint, f"Endpoint '{self.endpoint}' reported an error in its stream."
+            )
+        if not chunk.choices:
+            return Piece(usage=_usage(chunk.usage))
+        choice = chunk.choices[0]
+        return Piece(
+            text=choice.delta.content or "",
+            tool_calls=choice.delta.tool_calls or None,
+            finish_reason=choice.finish_reason,
+            usage=_usage(chunk.usage),
+        )
+
+    def _malformed(self) -> MalformedAnswer:
+        return MalformedAnswer(
+            self.endpoint, f"Endpoint '{self.endpoint}' sent a body that is not OpenAI's protocol."
+        )
+
+
+def payload(call: Call) -> dict[str, Any]:
+    """Return the request body of `/chat/completions` for `call`."""
+    messages = call.messages or [{"role": "user", "content": call.prompt or ""}]
+    body: dict[str, Any] = {**call.params, "model": call.model, "messages": messages}
+    if call.max_tokens is not None:
+        body["max_tokens"] = call.max_tokens
+    if call.temperature is not None:
+        body["temperature"] = call.temperature
+    return body
+
+
+def _usage(usage: _Usage | None) -> Usage | None:
+    return Usage(usage.prompt_tokens, usage.completion_tokens) if usage else None
