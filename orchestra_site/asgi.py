@@ -16,7 +16,8 @@ django_application = get_asgi_application()
 
 # Only now: these read Django's settings or models.
 from dashboard.routing import websocket_urlpatterns  # noqa: E402
-from orchestra_site import plane, probes  # noqa: E402
+from orchestra_site import probes  # noqa: E402
+from routing import plane  # noqa: E402
 from routing.lanes.door import LaneDoor, Receive, Scope, Send  # noqa: E402
 
 logger = logging.getLogger(__name__)

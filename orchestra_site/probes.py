@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orchestra_site import plane
+from routing import plane
 
 PATHS = frozenset(("/livez", "/readyz"))
 

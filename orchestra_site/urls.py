@@ -7,6 +7,12 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
+from routing.api.urls import openai_urlpatterns
+
+handler400 = "routing.api.problems.bad_request"
+handler404 = "routing.api.problems.not_found"
+handler500 = "routing.api.problems.server_error"
+
 
 def _part(prefix: str, module: str) -> list[URLPattern | URLResolver]:
     package = module.rpartition(".")[0]
@@ -21,7 +27,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
-    *_part("api/v1/", "routing.api.urls"),
+    path("api/v1/", include("routing.api.urls")),
+    path("v1/", include(openai_urlpatterns)),
     *_part("api/v1/", "telemetry.api.urls"),
     *_part("", "dashboard.urls"),
 ]

@@ -9,8 +9,6 @@ import random
 import time
 from collections.abc import Callable
 
-from telemetry.sampler import HostSample
-
 from routing.engine.catalog import EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
@@ -19,6 +17,7 @@ from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
 from telemetry.recorder import Recorder
+from telemetry.sampler import HostSample
 from telemetry.state_news import BreakerNews, EndpointNews, HostNews, ModelHealthNews, StateNews
 
 logger = logging.getLogger(__name__)
