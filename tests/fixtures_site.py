@@ -1,6 +1,8 @@
 """Fixtures of the engines and of the whole running service; `tests/conftest.py` loads them."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import redis
 from orchestra_site.embedded.postgres import Postgres
 from orchestra_site.embedded.redis import Redis
 from orchestra_site.home import Home
+from tests import service
 
 # The tests' data need not survive the machine.
 CARELESS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
@@ -52,3 +55,14 @@ def redis_url(embedded_engines: EmbeddedEngines) -> str:
     connection.flushall()
     connection.close()
     return embedded_engines.redis_url
+
+
+@pytest.fixture(scope="session")
+def live_service() -> Iterator[service.LiveService]:
+    """The whole service as a newcomer starts it, with the simulator, shared by the session."""
+    home = Path(tempfile.mkdtemp(prefix="orchestra-live-"))
+    try:
+        with service.running(home, WEB_WORKERS="2") as live:
+            yield live
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

@@ -4,6 +4,7 @@ It runs as a child of whoever starts it. As root, which PostgreSQL refuses to be
 system user `pgserver`.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -152,14 +153,18 @@ class Postgres:
 
     def _clear_stale(self) -> None:
         pid_file = self.home.pgdata / "postmaster.pid"
-        try:
-            pid = int(pid_file.read_text().splitlines()[0])
-        except (OSError, ValueError, IndexError):
+        if not pid_file.exists():
             return
-        if _is_postmaster(pid, self.home.pgdata):
-            leash.stop_stranger(pid, signal.SIGINT, STOP_LIMIT_S)
-        # PostgreSQL takes any live process with this pid for a server, so a reused pid blocks it.
+        left = _processes_in(self.home.pgdata)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGINT)
+        _, stubborn = psutil.wait_procs(left, timeout=STOP_LIMIT_S)
+        for process in stubborn:
+            process.kill()
+        # PostgreSQL takes any live process with the old pid for a server: a reused pid blocks it.
         pid_file.unlink(missing_ok=True)
+        (self.home.postgres_sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _own(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -211,9 +216,11 @@ def _let_through(directory: Path) -> None:
             part.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 
-def _is_postmaster(pid: int, data: Path) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.name() == "postgres" and str(data) in process.cmdline()
-    except psutil.Error:
-        return False
+def _processes_in(data: Path) -> list[psutil.Process]:
+    """Return the PostgreSQL processes that have the data directory as their working directory."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "postgres" and process.cwd() == str(data.resolve()):
+                found.append(process)
+    return found
