@@ -347,13 +347,19 @@ def alternatives(policy: Policy, decision: Decision) -> list[str]:
 def attempts(
     policy: Policy, state: FleetState, decision: Decision, clock: Clock
 ) -> Iterator[Candidate]:
-    """Yield whom to ask, in order: the choice, its chain, the ranked rest, then whoever is left.
+    """Yield whom to ask: the choice, its model elsewhere, its chain, the rest by rank, the others.
 
     Lazy: state is read when the next one is asked for, so a breaker that opened meanwhile counts.
     """
     tried: set[str] = set()
     need = decision.need
-    for scored in (*decision.ranked[:1], *_chain(policy, state, decision, clock), *decision.ranked):
+    elsewhere = policy.by_model.get(decision.chosen.model_name, [])
+    for scored in (
+        *decision.ranked[:1],
+        *_admitted(policy, state, elsewhere, need, clock()),
+        *_chain(policy, state, decision, clock),
+        *decision.ranked,
+    ):
         candidate = scored.candidate
         if candidate.id in tried:
             continue
