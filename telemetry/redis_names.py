@@ -11,5 +11,5 @@ STATE_LAST = PREFIX + "state:last"  # hash: last state message by key, for a new
 EVENTS_OUT = PREFIX + "events"  # stream: what this project publishes
 EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
 EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, with the reason
-EVENTS_IN_POSITION = PREFIX + "events:in:position"  # id of the last entry of EVENTS_IN dealt with
+EVENTS_IN_GROUP = "conductors"  # consumer group of EVENTS_IN; remembers what was dealt with
 LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for a new one

@@ -1,6 +1,5 @@
 """Tails every worker's segments, oldest first, and gives back what is safely elsewhere."""
 
-import contextlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -72,14 +71,12 @@ class SpoolReader:
                 shipped.unlink(missing_ok=True)
                 self._read_to.pop(mark.segment, None)
             else:
-                # Replaced whole: a half-written number would skip or repeat records.
-                fresh = shipped.with_suffix(".new")
-                fresh.write_text(str(mark.end))
-                fresh.replace(shipped)
+                _note(shipped, mark.end)
 
-    def rewind(self) -> None:
-        """Forget what was read and not released; it will be read again."""
-        self._read_to.clear()
+    def reject(self, record: RequestRecord, reason: str) -> None:
+        """Set aside a whole record that its destination will never take."""
+        self._keep_aside(f"{record.id.hex()}.bin", msgspec.msgpack.encode(record))
+        logger.error("Record %s is set aside: %s", record.request_id, reason)
 
     def _read_worker(self, directory: Path, batch: SpoolBatch, limit: int) -> None:
         # Asked before reading: what is true of a segment now cannot be undone while it is read.
@@ -132,17 +129,30 @@ class SpoolReader:
 
     def _set_aside(self, segment: Path, at: int, piece: bytes, damage: Damage) -> None:
         """Keep damaged bytes for a human; the name makes doing it twice harmless."""
-        name = f"{segment.parent.name}-{segment.stem}-{at + damage.start}.bin"
-        target = self.spool_dir / CORRUPT_DIR / name
-        self.corrupt_pieces += 1
+        start = at + damage.start
+        name = f"{segment.parent.name}-{segment.stem}-{start}.bin"
+        self._keep_aside(name, piece[damage.start : damage.end])
         logger.error(
-            "Spool segment %s is damaged at byte %d (%s); %d bytes are kept in %s.",
-            segment,
-            at + damage.start,
-            damage.reason,
-            damage.end - damage.start,
-            target,
-        )
-        with contextlib.suppress(OSError):
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(piece[damage.start : damage.end])
+            "Spool segment %s is damaged at byte %d (%s); %d bytes are set aside as %s/%s.",
+            segment, start, damage.reason, damage.end - damage.start, CORRUPT_DIR, name,
+        )  # fmt: skip
+
+    def _keep_aside(self, name: str, content: bytes) -> None:
+        self.corrupt_pieces += 1
+        directory = self.spool_dir / CORRUPT_DIR
+        try:
+            directory.mkdir(exist_ok=True)
+            (directory / name).write_bytes(content)
+        except OSError as exc:
+            logger.error("Could not write %s/%s: %s", directory, name, exc.strerror)
+
+
+def _note(shipped: Path, end: int) -> None:
+    """Write down how far a segment is shipped; without it the segment is shipped again."""
+    # Replaced whole: half a number would skip records.
+    fresh = shipped.with_suffix(".new")
+    try:
+        fresh.write_text(str(end))
+        fresh.replace(shipped)
+    except OSError as exc:
+        logger.warning("Could not write %s: %s", shipped, exc.strerror)

@@ -1,0 +1,104 @@
+"""Publishes events on the Redis stream, in batches and behind everything else.
+
+An entry has the fields `name`, `payload` (JSON), `at` (ISO 8601, UTC) and `id` (UUID). An event may
+come twice, with the same `id`, when Redis fails in the middle of a batch; and events still waiting
+in memory are lost with the process, which is why rows and not events are the record.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from telemetry import redis_names
+from telemetry.events import NAMES, Event, of_record
+from telemetry.record import RequestRecord
+from telemetry.waiting import Backoff, pause
+
+logger = logging.getLogger(__name__)
+
+STREAM_LENGTH = 100_000
+KEEP_EVENTS = 50_000  # while Redis is away; some 20 MB
+BATCH_EVENTS = 1000
+IDLE_S = 0.1
+
+# One argument for a whole batch: an XADD each costs the conductor 35 µs of CPU, this 1 µs.
+_ADD_ALL = """
+for _, e in ipairs(cmsgpack.unpack(ARGV[2])) do
+  redis.call('XADD', KEYS[1], '*', 'name', e[1], 'payload', e[2], 'at', e[3], 'id', e[4])
+end
+return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
+"""
+_encode_json = msgspec.json.Encoder().encode
+_encode_batch = msgspec.msgpack.Encoder().encode
+
+Entry = tuple[str, str, str, str]
+
+
+class EventBus:
+    """Collects events and sends them; when Redis is away, keeps the newest `keep` of them."""
+
+    def __init__(self, redis: Redis, *, keep: int = KEEP_EVENTS) -> None:
+        self.dropped = 0
+        self._redis = redis
+        self._waiting: deque[Entry] = deque()
+        self._keep = keep
+        self._add_all = redis.register_script(_ADD_ALL)
+
+    def publish(self, event: Event, at: float | None = None) -> None:
+        """Queue one event that happened `at` (seconds since the epoch; now, if not given)."""
+        when = dt.datetime.fromtimestamp(time.time() if at is None else at, dt.UTC)
+        payload = _encode_json(event).decode()
+        self._waiting.append((NAMES[type(event)], payload, when.isoformat(), str(uuid.uuid4())))
+        if len(self._waiting) > self._keep:
+            self._waiting.popleft()
+            self.dropped += 1
+
+    def publish_records(self, records: Sequence[RequestRecord]) -> None:
+        """Queue what finished requests have to tell."""
+        for record in records:
+            ended_at = record.created_at_us / 1e6 + record.response_time_ms / 1e3
+            for event in of_record(record):
+                self.publish(event, ended_at)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send what is queued until `stop` is set and nothing is left, or Redis is away then."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._send_all()
+                if not backoff.fresh:
+                    logger.warning("Redis takes events again; %d were dropped.", self.dropped)
+                backoff.succeeded()
+            except (RedisError, OSError) as exc:
+                if backoff.fresh:
+                    logger.warning("Events wait, Redis does not take them: %s", exc)
+                if stop.is_set():
+                    return
+                await pause(stop, backoff.failed())
+                continue
+            if stop.is_set() and not self._waiting:
+                return
+            await pause(stop, IDLE_S)
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            batch = list(islice(self._waiting, BATCH_EVENTS))
+            await self._add_all(
+                keys=[redis_names.EVENTS_OUT], args=[STREAM_LENGTH, _encode_batch(batch)]
+            )
+            self._remove(batch)
+
+    def _remove(self, sent: Sequence[Entry]) -> None:
+        """Take what was sent from the queue, some of which may have been dropped meanwhile."""
+        ids = {entry[3] for entry in sent}
+        while self._waiting and self._waiting[0][3] in ids:
+            self._waiting.popleft()

@@ -1,0 +1,78 @@
+"""What one conductor of a fleet does for all: partitions, retention, the load of each model."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import psycopg
+
+from telemetry.database import AsyncConnection, connect
+from telemetry.loads import refresh_loads
+from telemetry.partitions import ensure_ahead, retire, today
+from telemetry.waiting import Backoff, pause
+
+logger = logging.getLogger(__name__)
+
+# Any number will do, as long as nobody else locks it: "orch" in ASCII.
+LEADER_LOCK = 0x6F726368
+LOADS_EVERY_S = 5.0
+HOUSEKEEPING_EVERY_S = 300.0
+ELECTION_EVERY_S = 5.0
+
+MemoryByModel = Callable[[], Awaitable[dict[str, float]]]
+
+
+class Leader:
+    """Leads while it holds an advisory lock; the lock goes with the connection.
+
+    `memory_by_model` returns the megabytes each loaded model uses, as its endpoints say.
+    """
+
+    def __init__(self, memory_by_model: MemoryByModel, *, retention_days: int) -> None:
+        self._memory_by_model = memory_by_model
+        self._retention_days = retention_days
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Stand for election until `stop` is set, and lead while elected."""
+        backoff = Backoff(first_s=0.5)
+        while not stop.is_set():
+            try:
+                connection = await connect("leader")
+                try:
+                    backoff.succeeded()
+                    await self._stand(connection, stop)
+                finally:
+                    with contextlib.suppress(psycopg.Error):
+                        await connection.close()
+            except (psycopg.Error, OSError) as exc:
+                if backoff.fresh:
+                    logger.warning("No leader, PostgreSQL refuses: %s", " ".join(str(exc).split()))
+                await pause(stop, backoff.failed())
+
+    async def _stand(self, connection: AsyncConnection, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            answer = await connection.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK])
+            if (await answer.fetchone() or (False,))[0]:
+                logger.info("This conductor leads.")
+                await self._lead(connection, stop)
+            await pause(stop, ELECTION_EVERY_S)
+
+    async def _lead(self, connection: AsyncConnection, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        housekeeping_at = loop.time()
+        while not stop.is_set():
+            if loop.time() >= housekeeping_at:
+                await self.keep_house(connection)
+                housekeeping_at = loop.time() + HOUSEKEEPING_EVERY_S
+            await refresh_loads(connection, await self._memory_by_model())
+            await pause(stop, LOADS_EVERY_S)
+
+    async def keep_house(self, connection: AsyncConnection) -> None:
+        """Make the coming days' partitions and drop those whose time is over."""
+        now = today()
+        with contextlib.suppress(psycopg.errors.LockNotAvailable):
+            await ensure_ahead(connection, now)
+        gone = await retire(connection, now, self._retention_days)
+        if gone:
+            logger.info("Dropped the requests of %s.", ", ".join(map(str, gone)))

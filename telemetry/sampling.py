@@ -1,0 +1,122 @@
+"""Stores a sample of this host every five seconds and tells when memory gets tight."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable
+
+import psycopg
+
+from telemetry.database import AsyncConnection, connect
+from telemetry.events import Event, ResourcePressureHigh
+from telemetry.sampler import HIGH, HostSample, sample
+from telemetry.waiting import pause
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+STORE_EVERY_S = 5.0
+CALM = 0.75  # below this the next crossing is told again
+KEEP_SAMPLES = 720  # an hour of them, while PostgreSQL is away
+
+INSERT = """
+INSERT INTO telemetry_systemresource (
+    id, memory_available_gb, memory_free_gb, memory_total_gb, cpu_usage_percent,
+    swap_used_percent, recorded_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+
+class PressureWatch:
+    """Finds upward crossings of `HIGH`, each once until pressure was below `CALM` again."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def crossed(self, now: HostSample) -> ResourcePressureHigh | None:
+        """Return the event to publish, if this sample is the first one above."""
+        if now.pressure < CALM:
+            self._told = False
+        if now.pressure < HIGH or self._told:
+            return None
+        self._told = True
+        at = dt.datetime.fromtimestamp(now.at, dt.UTC)
+        return ResourcePressureHigh(round(now.pressure, 4), round(now.available_gb, 3), at)
+
+
+class Sampling:
+    """The conductor's job; `latest` is what it saw last."""
+
+    def __init__(
+        self,
+        publish: Callable[[Event], None],
+        *,
+        look: Callable[[], HostSample] = sample,
+        store_every_s: float = STORE_EVERY_S,
+    ) -> None:
+        self.latest = look()
+        self._look = look
+        self._publish = publish
+        self._store_every_s = store_every_s
+        self._watch = PressureWatch()
+        self._waiting: deque[HostSample] = deque(maxlen=KEEP_SAMPLES)
+        self._connection: AsyncConnection | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sample until `stop` is set."""
+        storing = asyncio.create_task(self._store_regularly(stop))
+        try:
+            while not await pause(stop, LOOK_EVERY_S):
+                self.latest = self._look()
+                if event := self._watch.crossed(self.latest):
+                    logger.warning("Memory pressure is high: %.2f.", event.memory_pressure)
+                    self._publish(event)
+        finally:
+            storing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await storing
+            await self._disconnect()
+
+    async def _store_regularly(self, stop: asyncio.Event) -> None:
+        away = False
+        while True:
+            self._waiting.append(self.latest)
+            try:
+                await self._store()
+                away = False
+            except (psycopg.Error, OSError) as exc:
+                if not away:
+                    logger.warning(
+                        "Samples wait, PostgreSQL refuses: %s", " ".join(str(exc).split())
+                    )
+                away = True
+                await self._disconnect()
+            await pause(stop, self._store_every_s)
+
+    async def _store(self) -> None:
+        if self._connection is None:
+            self._connection = await connect("sampler")
+        while self._waiting:
+            await self._connection.execute(INSERT, _row(self._waiting[0]))
+            self._waiting.popleft()
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await self._connection.close()
+            self._connection = None
+
+
+def _row(host: HostSample) -> tuple[object, ...]:
+    return (
+        uuid.uuid4(),
+        host.available_gb,
+        host.free_gb,
+        host.total_gb,
+        host.cpu_percent,
+        host.swap_percent,
+        dt.datetime.fromtimestamp(host.at, dt.UTC),
+    )

@@ -1,0 +1,150 @@
+"""The shipper's loop: read the spool, store, release, tell who wants to know."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psycopg
+
+from telemetry.database import AsyncConnection, connect
+from telemetry.partitions import DAYS_AHEAD, ensure_day, today
+from telemetry.record import RequestRecord
+from telemetry.shipper.store import CREATE_INCOMING, store
+from telemetry.spool import SpoolReader
+from telemetry.spool.layout import SHIPPER_LOCK, take_lock
+from telemetry.waiting import Backoff, pause
+
+logger = logging.getLogger(__name__)
+
+BATCH_RECORDS = 5000
+POLL_S = 0.1
+DAY_US = 86_400_000_000
+
+OnShipped = Callable[[Sequence[RequestRecord]], None]
+
+
+class Shipper:
+    """Ships one spool directory; a second shipper of the same directory waits for its turn.
+
+    `on_shipped` gets every batch of records that are in PostgreSQL and were not there before. It is
+    called after the commit and must not block.
+    """
+
+    def __init__(self, spool_dir: Path, on_shipped: OnShipped, *, retention_days: int = 30) -> None:
+        self.spool_dir = spool_dir
+        self.on_shipped = on_shipped
+        self.retention_days = retention_days
+        self._connection: AsyncConnection | None = None
+        self._backoff = Backoff()
+        self._days: set[int] = set()  # days since the epoch that need no partition made
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ship until `stop` is set and nothing is left, or PostgreSQL is away then."""
+        lock = await self._take_turn(stop)
+        if lock is None:
+            return
+        try:
+            await self._ship_all(SpoolReader(self.spool_dir), stop)
+        finally:
+            await self._disconnect()
+            os.close(lock)
+
+    async def _take_turn(self, stop: asyncio.Event) -> int | None:
+        self.spool_dir.mkdir(parents=True, exist_ok=True)
+        while (lock := take_lock(self.spool_dir / SHIPPER_LOCK)) is None:
+            if await pause(stop, 0.5):
+                return None
+        return lock
+
+    async def _ship_all(self, reader: SpoolReader, stop: asyncio.Event) -> None:
+        while True:
+            stopping = stop.is_set()
+            batch = reader.read(BATCH_RECORDS)
+            if batch.records and not await self._deliver(batch.records, reader, stop):
+                return
+            reader.release(batch)
+            if batch.records:
+                continue
+            if stopping:
+                return
+            await pause(stop, POLL_S)
+
+    async def _deliver(
+        self, records: Sequence[RequestRecord], reader: SpoolReader, stop: asyncio.Event
+    ) -> bool:
+        """Try until the records are stored; returns False when told to stop before they were."""
+        while True:
+            try:
+                new = await self._store(records, reader)
+            except (psycopg.Error, OSError) as exc:
+                if self._backoff.fresh:
+                    logger.warning("Records wait in the spool, PostgreSQL refuses: %s", _text(exc))
+                await self._disconnect()
+                if await pause(stop, self._backoff.failed()):
+                    return False
+                continue
+            if not self._backoff.fresh:
+                logger.warning("PostgreSQL takes records again.")
+            self._backoff.succeeded()
+            if new:
+                self.on_shipped(new)
+            return True
+
+    async def _store(
+        self, records: Sequence[RequestRecord], reader: SpoolReader
+    ) -> list[RequestRecord]:
+        connection = await self._connected()
+        await self._make_partitions(connection, records)
+        try:
+            ids = await store(connection, records)
+        except (psycopg.DataError, psycopg.IntegrityError) as exc:
+            return await self._divide(records, reader, exc)
+        by_id = {record.id: record for record in records}
+        return [by_id[id_] for id_ in ids]
+
+    async def _divide(
+        self, records: Sequence[RequestRecord], reader: SpoolReader, exc: psycopg.Error
+    ) -> list[RequestRecord]:
+        """Find the record that PostgreSQL will never take, and ship the others."""
+        if len(records) == 1:
+            reader.reject(records[0], _text(exc))
+            return []
+        middle = len(records) // 2
+        return [
+            *await self._store(records[:middle], reader),
+            *await self._store(records[middle:], reader),
+        ]
+
+    async def _connected(self) -> AsyncConnection:
+        if self._connection is None:
+            self._connection = await connect("shipper")
+            await self._connection.execute(CREATE_INCOMING)
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await self._connection.close()
+            self._connection = None
+
+    async def _make_partitions(
+        self, connection: AsyncConnection, records: Sequence[RequestRecord]
+    ) -> None:
+        """Make the partitions of days long past or just begun; the default one takes the rest."""
+        new = {record.created_at_us // DAY_US for record in records} - self._days
+        for number in new:
+            offset = number - (today() - dt.date(1970, 1, 1)).days
+            if -self.retention_days <= offset <= DAYS_AHEAD:
+                day = today() + dt.timedelta(days=offset)
+                with contextlib.suppress(psycopg.errors.LockNotAvailable):
+                    await ensure_day(connection, day)
+        self._days |= new
+
+
+def _text(exc: BaseException) -> str:
+    """Return an exception as one line."""
+    return " ".join(str(exc).split()) or type(exc).__name__

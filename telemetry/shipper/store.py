@@ -1,0 +1,110 @@
+"""One batch, one transaction: the rows that are new, and the counters they add to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from telemetry.database import AsyncConnection
+from telemetry.record import RequestRecord
+from telemetry.shipper.rows import INCOMING, lines
+from telemetry.shipper.totals import ModelTotal, Totals, total
+
+_NAMES = [name for name, _ in INCOMING if name != "created_us"]
+
+CREATE_INCOMING = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS incoming ("
+    + ", ".join(f"{name} {kind}" for name, kind in INCOMING)
+    + ") ON COMMIT DELETE ROWS"
+)
+COPY_INCOMING = "COPY incoming FROM STDIN"
+INSERT_REQUESTS = f"""
+INSERT INTO telemetry_orchestratorrequest ({", ".join(_NAMES)}, created_at, cost_estimate)
+SELECT {", ".join(_NAMES)},
+       timestamptz 'epoch' + created_us * interval '1 microsecond', cost_nusd / 1e9
+FROM incoming ON CONFLICT DO NOTHING RETURNING uuid_send(id)
+"""  # noqa: S608 - names from the constant above
+# Every writer takes these rows in the same order, so that two conductors never wait in a circle.
+ADD_TO_MINUTES = """
+INSERT INTO telemetry_requestminute AS t (
+    minute, model_name, kind, request_count, success_count, fallback_count,
+    response_time_total_ms, response_time_max_ms, prompt_tokens, completion_tokens, cost_nusd)
+SELECT to_timestamp(minute * 60), model, kind, n, ok, fallbacks, ms, max_ms, pt, ct, nusd
+FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
+            %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+     AS new (minute, model, kind, n, ok, fallbacks, ms, max_ms, pt, ct, nusd)
+ORDER BY minute, model, kind
+ON CONFLICT (minute, model_name, kind) DO UPDATE SET
+    request_count = t.request_count + excluded.request_count,
+    success_count = t.success_count + excluded.success_count,
+    fallback_count = t.fallback_count + excluded.fallback_count,
+    response_time_total_ms = t.response_time_total_ms + excluded.response_time_total_ms,
+    response_time_max_ms = greatest(t.response_time_max_ms, excluded.response_time_max_ms),
+    prompt_tokens = t.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = t.completion_tokens + excluded.completion_tokens,
+    cost_nusd = t.cost_nusd + excluded.cost_nusd
+"""
+ADD_TO_MODELS = """
+INSERT INTO telemetry_modelmetric AS t (
+    id, model_name, created_at, updated_at, request_count, success_count, error_count,
+    response_time_total_ms, avg_response_time_ms, failed_attempts, prompt_tokens,
+    completion_tokens, cost_nusd, last_used)
+SELECT gen_random_uuid(), model, now(), now(), n, ok, n - ok, ms,
+       coalesce(ms::float8 / nullif(n, 0), 0), failed, pt, ct, nusd,
+       timestamptz 'epoch' + used_us * interval '1 microsecond'
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+            %s::bigint[], %s::bigint[], %s::bigint[])
+     AS new (model, n, ok, ms, failed, pt, ct, nusd, used_us)
+ORDER BY model
+ON CONFLICT (model_name) DO UPDATE SET
+    request_count = t.request_count + excluded.request_count,
+    success_count = t.success_count + excluded.success_count,
+    error_count = t.error_count + excluded.error_count,
+    response_time_total_ms = t.response_time_total_ms + excluded.response_time_total_ms,
+    avg_response_time_ms = coalesce(
+        (t.response_time_total_ms + excluded.response_time_total_ms)::float8
+        / nullif(t.request_count + excluded.request_count, 0), 0),
+    failed_attempts = t.failed_attempts + excluded.failed_attempts,
+    prompt_tokens = t.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = t.completion_tokens + excluded.completion_tokens,
+    cost_nusd = t.cost_nusd + excluded.cost_nusd,
+    last_used = greatest(t.last_used, excluded.last_used),
+    updated_at = now()
+"""
+
+
+async def store(connection: AsyncConnection, records: Sequence[RequestRecord]) -> list[bytes]:
+    """Insert the records that PostgreSQL does not have yet, and count those; return their ids.
+
+    Either all of it is done or, with an exception, nothing.
+    """
+    by_id = {record.id: record for record in records}
+    async with connection.transaction(), connection.cursor(binary=True) as cursor:
+        async with cursor.copy(COPY_INCOMING) as copy:
+            await copy.write(lines(by_id.values()))
+        await cursor.execute(INSERT_REQUESTS)
+        inserted = [row[0] for row in await cursor.fetchall()]
+        if inserted:
+            await _count(cursor, total(map(by_id.__getitem__, inserted)))
+    return inserted
+
+
+async def _count(cursor: Any, totals: Totals) -> None:
+    minutes = [
+        (*key, m.requests, m.successes, m.fallbacks, m.response_ms, m.response_max_ms,
+         m.prompt_tokens, m.completion_tokens, m.cost_nusd)
+        for key, m in totals.minutes.items()
+    ]  # fmt: skip
+    await cursor.execute(ADD_TO_MINUTES, _columns(minutes))
+    if totals.models:
+        models = [_model_row(name, m) for name, m in totals.models.items()]
+        await cursor.execute(ADD_TO_MODELS, _columns(models))
+
+
+def _model_row(name: str, m: ModelTotal) -> tuple[Any, ...]:
+    return (
+        name, m.requests, m.successes, m.response_ms, m.failed_attempts, m.prompt_tokens,
+        m.completion_tokens, m.cost_nusd, m.last_used_us,
+    )  # fmt: skip
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

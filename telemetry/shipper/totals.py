@@ -1,0 +1,98 @@
+"""What a batch adds to the counters of each model and each minute."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from telemetry.record import RequestRecord
+
+MINUTE_US = 60_000_000
+
+
+def called_a_model(record: RequestRecord) -> bool:
+    """Return whether the request counts for its model: a choice alone, or a refusal, does not."""
+    return bool(
+        record.kind != "select" and record.selected_model and (record.success or record.attempts)
+    )
+
+
+@dataclass(slots=True)
+class ModelTotal:
+    """Added to one row of ModelMetric."""
+
+    requests: int = 0
+    successes: int = 0
+    response_ms: int = 0
+    failed_attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nusd: int = 0
+    last_used_us: int | None = None
+
+
+@dataclass(slots=True)
+class MinuteTotal:
+    """Added to one row of RequestMinute."""
+
+    requests: int = 0
+    successes: int = 0
+    fallbacks: int = 0
+    response_ms: int = 0
+    response_max_ms: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nusd: int = 0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Keys: the model's name; and (minute since the epoch, model, kind)."""
+
+    models: dict[str, ModelTotal] = field(default_factory=dict)
+    minutes: dict[tuple[int, str, str], MinuteTotal] = field(default_factory=dict)
+
+
+def total(records: Iterable[RequestRecord]) -> Totals:
+    """Sum up what `records` add; every selected model gets an entry, if only of zeros."""
+    sums = Totals()
+    models, minutes = sums.models, sums.minutes
+    for record in records:
+        key = (record.created_at_us // MINUTE_US, record.selected_model, record.kind)
+        minute = minutes.get(key)
+        if minute is None:
+            minute = minutes[key] = MinuteTotal()
+        _add_to_minute(minute, record)
+        if record.selected_model:
+            model = models.get(record.selected_model)
+            if model is None:
+                model = models[record.selected_model] = ModelTotal()
+            if called_a_model(record):
+                _add_to_model(model, record)
+        # The last attempt is the request's own outcome, counted above.
+        for attempt in record.attempts if len(record.attempts) > 1 else ():
+            if attempt.error_type and attempt.model:
+                models.setdefault(attempt.model, ModelTotal()).failed_attempts += 1
+    return sums
+
+
+def _add_to_minute(minute: MinuteTotal, record: RequestRecord) -> None:
+    minute.requests += 1
+    minute.successes += record.success
+    minute.fallbacks += record.fallback_used
+    minute.response_ms += record.response_time_ms
+    if record.response_time_ms > minute.response_max_ms:
+        minute.response_max_ms = record.response_time_ms
+    minute.prompt_tokens += record.prompt_tokens
+    minute.completion_tokens += record.completion_tokens
+    minute.cost_nusd += record.cost_nusd
+
+
+def _add_to_model(model: ModelTotal, record: RequestRecord) -> None:
+    model.requests += 1
+    model.successes += record.success
+    model.response_ms += record.response_time_ms
+    model.prompt_tokens += record.prompt_tokens
+    model.completion_tokens += record.completion_tokens
+    model.cost_nusd += record.cost_nusd
+    ended_us = record.created_at_us + record.response_time_ms * 1000
+    if model.last_used_us is None or ended_us > model.last_used_us:
+        model.last_used_us = ended_us
