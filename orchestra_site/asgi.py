@@ -7,8 +7,8 @@ import logging
 import os
 from typing import Any
 
-from channels.auth import AuthMiddlewareStack
-from channels.routing import URLRouter
+from channels.auth import AuthMiddlewareStack  # type: ignore[import-untyped]
+from channels.routing import URLRouter  # type: ignore[import-untyped]
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestra_site.settings")

@@ -79,9 +79,9 @@ class StateBus:
         finally:
             await client.aclose()
 
-    def _take(self, raw: bytes) -> None:
+    def _take(self, raw: bytes | str) -> None:
         try:
-            news = decode(raw)
+            news = decode(raw if isinstance(raw, bytes) else raw.encode())
         except msgspec.DecodeError as exc:
             logger.warning("A state message was not understood: %s", exc)
             return

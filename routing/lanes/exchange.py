@@ -119,10 +119,9 @@ class Exchange:
         """Return what the answer used and cost; estimated where the upstream gave no usage."""
         counted = usage or Usage(self.need.prompt_tokens, -(-answer_chars // 4))
         answered = self.answered_by
-        cost = answered and answered.cost_bound_nusd(
-            counted.prompt_tokens, counted.completion_tokens
-        )
-        return Bill(counted.prompt_tokens, counted.completion_tokens, usage is None, cost)
+        tokens = (counted.prompt_tokens, counted.completion_tokens)
+        cost = answered.cost_bound_nusd(*tokens) if answered else None
+        return Bill(*tokens, estimated=usage is None, cost_nusd=cost)
 
     def succeed(self, bill: Bill | None = None) -> None:
         """Record success; raises NotReady where the record cannot be kept."""

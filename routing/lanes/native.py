@@ -189,12 +189,10 @@ def considerations(runtime: Runtime, need: Need) -> list[Consideration]:
         candidate, t = row.candidate, row.terms
         one = Consideration(model=candidate.model_name, endpoint=candidate.endpoint_name)
         if t is not None:
+            parts = (t.total, t.quality, t.cost, t.latency, t.memory, t.success)
+            total, quality, cost, latency, memory, success = (round(part, 4) for part in parts)
             one.scores = Scores(
-                *(
-                    round(v, 4)
-                    for v in (t.total, t.quality, t.cost, t.latency, t.memory, t.success)
-                ),
-                expectedMs=round(t.expected_ms, 1),
+                total, quality, cost, latency, memory, success, round(t.expected_ms, 1)
             )
         if row.rejection is not None:
             one.rejected, one.detail = row.rejection.reason, row.rejection.detail

@@ -179,7 +179,7 @@ def _message_tokens(content: str | list[dict[str, Any]] | None) -> int:
     """Estimate one message; a template adds about four tokens around each."""
     if isinstance(content, str):
         return estimate_tokens(content) + 4
-    texts = (p.get("text") for p in content or () if isinstance(p, dict))
+    texts = (part.get("text") for part in content or ())
     return 4 + sum(estimate_tokens(t) for t in texts if isinstance(t, str))
 
 

@@ -178,7 +178,7 @@ def bad_request(exc: msgspec.ValidationError, contract: type[msgspec.Struct]) ->
     return BadRequest(f"{pointer or 'The body'}: {what} {remedy}".strip(), fields=(one,))
 
 
-def bad_json(exc: msgspec.DecodeError) -> BadRequest:
+def bad_json(exc: Exception) -> BadRequest:
     """Return a body that is not JSON as an answer."""
     remedy = "Send one JSON object, in UTF-8."
     one = ProblemField("", str(exc), remedy)
