@@ -13,3 +13,4 @@ EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
 EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, with the reason
 EVENTS_IN_GROUP = "conductors"  # consumer group of EVENTS_IN; remembers what was dealt with
 LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for a new one
+LOADS = PREFIX + "loads"  # hash: by conductor, MessagePack of [at, {model: requests in flight}]

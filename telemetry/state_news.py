@@ -18,6 +18,7 @@ class EndpointNews(msgspec.Struct, frozen=True, tag="endpoint", tag_field="type"
     version: str = ""
     simulated: bool = False
     error: str = ""
+    loaded_mb: tuple[float, ...] = ()  # memory of each one in `loaded`, where the endpoint tells
 
     @property
     def key(self) -> str:
