@@ -19,7 +19,7 @@ test: ## Run every test, on real engines and a real browser
 
 bench: ## Measure, side by side with the alternatives
 	@scripts/bootstrap dev
-	@scripts/debian-packages wrk nginx-light
+	@scripts/debian-packages wrk nginx-light nghttp2-client
 	@exec $(python) -m benchmarks
 
 lint: ## Check format, style, types, layers, migrations and lock files
