@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f" {catalogue.host.memory_gb:g} GB. Answers are made up.\n"
     )
     sys.stdout.flush()
+    # uvicorn stops in order, then raises the signal once more; here that is a plain exit.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     server(sim).run([listener])
     return 0
 

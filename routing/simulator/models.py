@@ -3,6 +3,7 @@
 Both come from one YAML (or JSON) file; the files in `presets/` are such files.
 """
 
+import functools
 import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -163,13 +164,15 @@ def read_catalogue(path: Path) -> Catalogue:
     except OSError as exc:
         raise BadModelsFile(f"Cannot read models file {path}: {exc.strerror}.") from exc
     except msgspec.DecodeError as exc:
-        raise BadModelsFile(f"Models file {path}: {exc}.") from exc
+        reason = " ".join(str(exc).split())
+        raise BadModelsFile(f"Models file {path}: {reason}.") from exc
 
 
 def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
+@functools.cache
 def preset(name: str) -> Catalogue:
     """Return a shipped catalogue; raises BadModelsFile listing what there is."""
     if name not in presets():

@@ -64,17 +64,35 @@ def server(sim: Simulator) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
+class Background:
+    """A simulator served from a thread of this process."""
+
+    def __init__(self, sim: Simulator, host: str = "127.0.0.1", port: int = 0) -> None:
+        # It listens from here on: a request that comes early waits in the backlog.
+        self._listener = listen(host, port)
+        self._server = server(sim)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._listener],), name="simulator", daemon=True
+        )
+        self.url = url_of(self._listener)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin to stop; requests under way have a second to end."""
+        self._server.should_exit = True
+
+    def join(self) -> None:
+        """Wait until it has stopped."""
+        self._thread.join(THREAD_LIMIT_S)
+        self._listener.close()
+
+
 @contextlib.contextmanager
 def running(sim: Simulator, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve the simulator from a thread and yield its URL; stops it on leaving."""
-    listener = listen(host, port)
-    runner = server(sim)
-    thread = threading.Thread(target=runner.run, args=([listener],), name="simulator", daemon=True)
-    thread.start()
+    """Serve the simulator from a thread and yield its URL; it has stopped on leaving."""
+    background = Background(sim, host, port)
     try:
-        # The socket listens already: a request that comes early waits in its backlog.
-        yield url_of(listener)
+        yield background.url
     finally:
-        runner.should_exit = True
-        thread.join(THREAD_LIMIT_S)
-        listener.close()
+        background.stop()
+        background.join()

@@ -153,7 +153,7 @@ def example(schema: Any) -> Any:
         return schema["const"]
     if isinstance(choices := schema.get("enum"), list) and choices:
         return choices[0]
-    kind = schema.get("type", "object" if "properties" in schema else "string")
+    kind = schema.get("type") or ("object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
         properties = schema.get("properties")
