@@ -16,6 +16,7 @@ UP = None if ENVIRONMENT.database_url and ENVIRONMENT.redis_url else homes.runni
 API_HOST = ENVIRONMENT.api_host
 API_PORT = ENVIRONMENT.api_port
 WEB_WORKERS = ENVIRONMENT.web_workers
+RETENTION_DAYS = ENVIRONMENT.retention_days
 OLLAMA_URL = ENVIRONMENT.ollama_url or (UP.ollama_url if UP else environ.DEFAULT_OLLAMA_URL)
 ORCHESTRA_HOME = ENVIRONMENT.home
 SPOOL_DIR = HOME.spool

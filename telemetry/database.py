@@ -18,3 +18,8 @@ async def connect(name: str) -> AsyncConnection:
         wanted.pop(ours, None)
     wanted |= {"application_name": f"ai-orchestra {name}", "connect_timeout": 5}
     return await psycopg.AsyncConnection.connect(**wanted, autocommit=True)
+
+
+def one_line(exc: BaseException) -> str:
+    """Return an exception's text as one line; libpq's have several."""
+    return " ".join(str(exc).split()) or type(exc).__name__

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import psycopg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from telemetry.database import AsyncConnection, connect
-from telemetry.loads import refresh_loads
+from telemetry.database import AsyncConnection, connect, one_line
+from telemetry.loads import all_loads, refresh
 from telemetry.partitions import ensure_ahead, retire, today
 from telemetry.waiting import Backoff, pause
 
@@ -20,7 +22,7 @@ LOADS_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 300.0
 ELECTION_EVERY_S = 5.0
 
-MemoryByModel = Callable[[], Awaitable[dict[str, float]]]
+MemoryByModel = Callable[[], dict[str, float]]
 
 
 class Leader:
@@ -29,7 +31,10 @@ class Leader:
     `memory_by_model` returns the megabytes each loaded model uses, as its endpoints say.
     """
 
-    def __init__(self, memory_by_model: MemoryByModel, *, retention_days: int) -> None:
+    def __init__(
+        self, redis: Redis, memory_by_model: MemoryByModel, *, retention_days: int
+    ) -> None:
+        self._redis = redis
         self._memory_by_model = memory_by_model
         self._retention_days = retention_days
 
@@ -47,7 +52,7 @@ class Leader:
                         await connection.close()
             except (psycopg.Error, OSError) as exc:
                 if backoff.fresh:
-                    logger.warning("No leader, PostgreSQL refuses: %s", " ".join(str(exc).split()))
+                    logger.warning("No leader, PostgreSQL refuses: %s", one_line(exc))
                 await pause(stop, backoff.failed())
 
     async def _stand(self, connection: AsyncConnection, stop: asyncio.Event) -> None:
@@ -65,7 +70,9 @@ class Leader:
             if loop.time() >= housekeeping_at:
                 await self.keep_house(connection)
                 housekeeping_at = loop.time() + HOUSEKEEPING_EVERY_S
-            await refresh_loads(connection, await self._memory_by_model())
+            with contextlib.suppress(RedisError, OSError):
+                loads = await all_loads(self._redis)
+                await refresh(connection, loads, self._memory_by_model())
             await pause(stop, LOADS_EVERY_S)
 
     async def keep_house(self, connection: AsyncConnection) -> None:

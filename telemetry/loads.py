@@ -1,43 +1,72 @@
-"""Keeps `current_load` and `memory_usage_mb` of each model's row up to date."""
+"""Keeps `current_load` and `memory_usage_mb` of each model's row up to date.
 
+Each conductor tells the requests in flight that it saw in the hash `LOADS`; the leader sums them up
+and writes the rows.
+"""
+
+import time
+
+import msgspec
+from redis.asyncio import Redis
+
+from telemetry import redis_names
 from telemetry.database import AsyncConnection
+from telemetry.redis_client import raw_hash
 
-WINDOW_S = 10
-# Little's law: the requests in flight on average are the arrivals per second times the seconds each
-# took. A request counts once it is finished, by the part of it that lies in the window.
-REFRESH = f"""
-WITH window_bounds AS (
-    SELECT now() - interval '{WINDOW_S} seconds' AS since, now() AS until
-), busy AS (
-    SELECT selected_model, sum(greatest(0, extract(epoch FROM
-               least(created_at + response_time_ms * interval '1 millisecond', until)
-               - greatest(created_at, since)))) / {WINDOW_S} AS load
-    FROM telemetry_orchestratorrequest, window_bounds
-    WHERE created_at > since - interval '2 minutes' AND created_at <= until
-      AND created_at + response_time_ms * interval '1 millisecond' > since
-      AND kind <> 'select'
-    GROUP BY selected_model
-), memory AS (
-    SELECT * FROM unnest(%(models)s::text[], %(megabytes)s::float8[]) AS m (model, mb)
-), fresh AS (
-    SELECT t.id, coalesce(round(busy.load::numeric, 3), 0)::float8 AS load,
-           coalesce(memory.mb, 0) AS mb
+# What a conductor said longer ago than this is that of a dead one.
+LOAD_AGE_S = 15.0
+
+REFRESH = """
+WITH told AS (
+    SELECT t.id, coalesce(load.n, 0) AS load, coalesce(memory.mb, 0) AS mb
     FROM telemetry_modelmetric AS t
-    LEFT JOIN busy ON busy.selected_model = t.model_name
-    LEFT JOIN memory ON memory.model = t.model_name
-    WHERE (t.current_load, t.memory_usage_mb) IS DISTINCT FROM
-          (coalesce(round(busy.load::numeric, 3), 0)::float8, coalesce(memory.mb, 0))
+    LEFT JOIN unnest(%(loaded)s::text[], %(loads)s::float8[]) AS load (model, n)
+        ON load.model = t.model_name
+    LEFT JOIN unnest(%(held)s::text[], %(megabytes)s::float8[]) AS memory (model, mb)
+        ON memory.model = t.model_name
+    WHERE (t.current_load, t.memory_usage_mb)
+        IS DISTINCT FROM (coalesce(load.n, 0), coalesce(memory.mb, 0))
     -- In the shipper's order, so that the two never wait for each other in a circle.
     ORDER BY t.model_name FOR UPDATE OF t
 )
 UPDATE telemetry_modelmetric AS t
-SET current_load = fresh.load, memory_usage_mb = fresh.mb, updated_at = now()
-FROM fresh WHERE t.id = fresh.id
-"""  # noqa: S608 - only the constant above is filled in
+SET current_load = told.load, memory_usage_mb = told.mb, updated_at = now()
+FROM told WHERE t.id = told.id
+"""
+
+_decode = msgspec.msgpack.Decoder(tuple[float, dict[str, float]]).decode
 
 
-async def refresh_loads(connection: AsyncConnection, memory_mb: dict[str, float]) -> None:
-    """Update the rows whose load or memory changed; models not in `memory_mb` use none."""
+async def tell_loads(redis: Redis, conductor: str, loads: dict[str, float]) -> None:
+    """Tell how many requests of each model this conductor's workers have in flight."""
+    message = msgspec.msgpack.encode((time.time(), loads))
+    await redis.hset(redis_names.LOADS, conductor, message)
+
+
+async def all_loads(redis: Redis) -> dict[str, float]:
+    """Return the requests in flight of each model, over all living conductors."""
+    told = await raw_hash(redis, redis_names.LOADS)
+    total: dict[str, float] = {}
+    for conductor, message in told.items():
+        at, loads = _decode(message)
+        if at < time.time() - LOAD_AGE_S:
+            await redis.hdel(redis_names.LOADS, conductor)
+            continue
+        for model, load in loads.items():
+            total[model] = round(total.get(model, 0.0) + load, 3)
+    return total
+
+
+async def refresh(
+    connection: AsyncConnection, loads: dict[str, float], memory_mb: dict[str, float]
+) -> None:
+    """Update the rows whose load or memory changed; a model that is not named has none."""
     await connection.execute(
-        REFRESH, {"models": list(memory_mb), "megabytes": list(memory_mb.values())}
+        REFRESH,
+        {
+            "loaded": list(loads),
+            "loads": list(loads.values()),
+            "held": list(memory_mb),
+            "megabytes": list(memory_mb.values()),
+        },
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from telemetry.database import AsyncConnection, connect
+from telemetry.database import AsyncConnection, connect, one_line
 from telemetry.events import Event, ResourcePressureHigh
 from telemetry.sampler import HIGH, HostSample, sample
 from telemetry.waiting import pause
@@ -89,9 +89,7 @@ class Sampling:
                 away = False
             except (psycopg.Error, OSError) as exc:
                 if not away:
-                    logger.warning(
-                        "Samples wait, PostgreSQL refuses: %s", " ".join(str(exc).split())
-                    )
+                    logger.warning("Samples wait, PostgreSQL refuses: %s", one_line(exc))
                 away = True
                 await self._disconnect()
             await pause(stop, self._store_every_s)

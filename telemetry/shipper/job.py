@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from telemetry.database import AsyncConnection, connect
+from telemetry.database import AsyncConnection, connect, one_line
 from telemetry.partitions import DAYS_AHEAD, ensure_day, today
 from telemetry.record import RequestRecord
 from telemetry.shipper.store import CREATE_INCOMING, store
@@ -82,7 +82,9 @@ class Shipper:
                 new = await self._store(records, reader)
             except (psycopg.Error, OSError) as exc:
                 if self._backoff.fresh:
-                    logger.warning("Records wait in the spool, PostgreSQL refuses: %s", _text(exc))
+                    logger.warning(
+                        "Records wait in the spool, PostgreSQL refuses: %s", one_line(exc)
+                    )
                 await self._disconnect()
                 if await pause(stop, self._backoff.failed()):
                     return False
@@ -111,7 +113,7 @@ class Shipper:
     ) -> list[RequestRecord]:
         """Find the record that PostgreSQL will never take, and ship the others."""
         if len(records) == 1:
-            reader.reject(records[0], _text(exc))
+            reader.reject(records[0], one_line(exc))
             return []
         middle = len(records) // 2
         return [
@@ -143,8 +145,3 @@ class Shipper:
                 with contextlib.suppress(psycopg.errors.LockNotAvailable):
                     await ensure_day(connection, day)
         self._days |= new
-
-
-def _text(exc: BaseException) -> str:
-    """Return an exception as one line."""
-    return " ".join(str(exc).split()) or type(exc).__name__

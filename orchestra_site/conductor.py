@@ -1,0 +1,113 @@
+"""The conductor, one a node: ships records, samples the host, probes endpoints, tells dashboards.
+
+`python -m orchestra_site.conductor`; ends on SIGTERM or SIGINT after shipping what is spooled.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from routing.engine.catalog import PolicyDocument
+    from telemetry.offering_health import KnownOffering
+
+from telemetry.jobs import Job, run_jobs
+from telemetry.waiting import pause
+
+GRACE_S = 3.0
+CATALOGUE_RETRY_S = 1.0
+
+
+def main() -> int:
+    """Run until told to stop; returns the exit code."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestra_site.settings")
+    import django
+
+    django.setup()
+    asyncio.run(conduct())
+    return 0
+
+
+async def conduct() -> None:
+    """Compose the jobs and run them until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_jobs(compose(), stop, GRACE_S)
+
+
+def compose() -> dict[str, Job]:
+    """Return every job by its name; needs Django to be set up."""
+    from django.conf import settings
+
+    from routing.engine.catalog import PolicyDocument
+    from routing.policy import prober
+    from routing.policy.watch import PolicyUnavailable, PolicyWatcher
+    from telemetry.event_bus import EventBus
+    from telemetry.event_intake import EventIntake
+    from telemetry.leader import Leader
+    from telemetry.live import LiveFeed
+    from telemetry.record import RequestRecord
+    from telemetry.redis_client import open_redis
+    from telemetry.sampling import Sampling
+    from telemetry.shipper import Shipper
+
+    redis = open_redis()
+    name = f"{socket.gethostname()}:{settings.WORKER or 'conductor'}"
+    bus, feed = EventBus(redis), LiveFeed(redis, name)
+
+    def shipped(records: Sequence[RequestRecord]) -> None:
+        bus.publish_records(records)
+        feed.shipped(records)
+
+    def changed(policy: PolicyDocument) -> None:
+        feed.offerings = known_offerings(policy)
+
+    async def catalogue(stop: asyncio.Event) -> None:
+        watcher = PolicyWatcher(settings.REDIS_URL)
+        while not stop.is_set():
+            with contextlib.suppress(PolicyUnavailable):
+                changed(await watcher.initial())
+                break
+            await pause(stop, CATALOGUE_RETRY_S)
+        await watcher.run(stop, changed)
+
+    retention_days = settings.RETENTION_DAYS
+    return {
+        "shipper": Shipper(settings.SPOOL_DIR, shipped, retention_days=retention_days).run,
+        "sampling": Sampling(bus.publish).run,
+        "events": bus.run,
+        "intake": EventIntake(redis, name).run,
+        "leader": Leader(redis, feed.memory_by_model, retention_days=retention_days).run,
+        "live": feed.run,
+        "catalogue": catalogue,
+        "prober": prober.run,
+    }
+
+
+def known_offerings(policy: "PolicyDocument") -> tuple["KnownOffering", ...]:
+    """Return what the policy offers, enabled things only."""
+    from telemetry.offering_health import KnownOffering
+
+    endpoints = {e.name: e for e in policy.endpoints if e.enabled}
+    models = {m.name for m in policy.models if m.enabled}
+    return tuple(
+        KnownOffering(
+            model=o.model,
+            endpoint=o.endpoint,
+            upstream=o.upstream_model or o.model,
+            simulated=endpoints[o.endpoint].simulated,
+        )
+        for o in policy.offerings
+        if o.enabled and o.model in models and o.endpoint in endpoints
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
