@@ -189,7 +189,7 @@ class Supervisor:
             name = f"web-{number}"
             web_env = env | {"ORCHESTRA_WORKER": name, "ORCHESTRA_LISTEN_FD": str(fd)}
             self._web.append(self._worker(name, argv, web_env, limit_s=3.5, pass_fds=(fd,)))
-        argv = [sys.executable, str(environ.CHECKOUT / "manage.py"), "conductor"]
+        argv = [sys.executable, "-m", "orchestra_site.conductor"]
         conductor_env = env | {"ORCHESTRA_WORKER": "conductor"}
         self._conductor = [self._worker("conductor", argv, conductor_env, limit_s=2.0)]
         for child in (*self._web, *self._conductor):

@@ -69,7 +69,8 @@ _VIEWS: dict[str, type[LaneView]] = {"GET": GetLaneView, "POST": PostLaneView}
 
 def view_for(lane: Lane) -> Any:
     """Return a DRF view function for `lane`."""
-    return _VIEWS[lane.method].as_view(lane=lane)
+    base = _VIEWS[lane.method]
+    return type(base.__name__, (base,), {"lane": lane}).as_view()
 
 
 def lane_paths(prefix: str) -> list[tuple[str, Any, str]]:
