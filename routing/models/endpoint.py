@@ -68,5 +68,9 @@ class Endpoint(Tracked):
     def __str__(self) -> str:
         return self.name
 
+    def spec(self) -> EndpointSpec:
+        """Return this endpoint as a value of the policy."""
+        return EndpointSpec(**{name: getattr(self, name) for name in self.TRACKED})
+
     def clean(self) -> None:
         self.base_url = self.base_url.rstrip("/")
