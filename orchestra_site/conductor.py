@@ -47,7 +47,7 @@ def compose() -> dict[str, Job]:
     from django.conf import settings
 
     from routing.engine.catalog import PolicyDocument
-    from routing.policy import prober
+    from routing.policy import keeper, prober
     from routing.policy.watch import PolicyUnavailable, PolicyWatcher
     from telemetry.event_bus import EventBus
     from telemetry.event_intake import EventIntake
@@ -88,6 +88,7 @@ def compose() -> dict[str, Job]:
         "live": feed.run,
         "catalogue": catalogue,
         "prober": prober.run,
+        "keeper": keeper.run,
     }
 
 
