@@ -57,6 +57,8 @@ def _connect(limit_s: float) -> None:
 
 
 def _prepare(ollama_url: str, *, simulated: bool) -> None:
+    from routing.models import Offering
+    from routing.policy.discovery import discover_once
     from routing.policy.seed import seed
 
     with connection.cursor() as cursor:
@@ -65,6 +67,9 @@ def _prepare(ollama_url: str, *, simulated: bool) -> None:
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         call_command("migrate", interactive=False, verbosity=0)
     seed(ollama_url=ollama_url, simulated=simulated)
+    if not Offering.objects.exists():
+        # The very first start: without this the first second of requests would find no model.
+        discover_once()
     ensure_admin()
 
 
