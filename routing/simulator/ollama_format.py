@@ -5,7 +5,7 @@ from typing import Any
 
 from routing.simulator.course import Job, Times
 from routing.simulator.text import Answer
-from routing.simulator.wire import NDJSON, encode
+from routing.simulator.wire import GAP, NDJSON, encode, gaps
 
 
 class OllamaErrors:
@@ -27,14 +27,17 @@ class Lines(OllamaErrors):
         self._name = name
         self._chat = chat
         self._context = context
+        self._line: dict[bool, list[bytes]] = {}
 
     def opening(self) -> bytes:
         return b""
 
     def token(self, text: str, *, thinking: bool) -> bytes:
-        head = self.head("", text) if thinking else self.head(text)
-        head["done"] = False
-        return encode(head) + b"\n"
+        if thinking not in self._line:
+            sample = self.head("", GAP) if thinking else self.head(GAP)
+            self._line[thinking] = gaps({**sample, "created_at": GAP, "done": False})
+        start, middle, end = self._line[thinking]
+        return b"".join((start, encode(timestamp()), middle, encode(text), end, b"\n"))
 
     def ending(self, job: Job, answer: Answer, times: Times) -> bytes:
         return encode(self._last(job, answer, times, self.head(calls=answer.calls))) + b"\n"
@@ -73,5 +76,7 @@ class Lines(OllamaErrors):
 
 
 def timestamp(after_s: float = 0.0) -> str:
-    when = datetime.now(UTC) + timedelta(seconds=after_s)
-    return when.isoformat().replace("+00:00", "Z")
+    when = datetime.now(UTC)
+    if after_s:
+        when += timedelta(seconds=after_s)
+    return when.isoformat().removesuffix("+00:00") + "Z"

@@ -6,7 +6,7 @@ from typing import Any
 
 from routing.simulator.course import Job, Times
 from routing.simulator.text import Answer
-from routing.simulator.wire import SSE, encode
+from routing.simulator.wire import GAP, SSE, encode, gaps
 
 FINGERPRINT = "fp_simulated"
 ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
@@ -34,6 +34,7 @@ class Events(OpenAIErrors):
     def __init__(self, name: str, *, chat: bool, usage: bool) -> None:
         self._chat = chat
         self._usage = usage
+        self._line: dict[bool, list[bytes]] = {}
         self._head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{next(_numbers)}",
             "created": int(time.time()),
@@ -45,7 +46,12 @@ class Events(OpenAIErrors):
         return self._event({"role": "assistant", "content": ""}) if self._chat else b""
 
     def token(self, text: str, *, thinking: bool) -> bytes:
-        return self._event(self._piece(text, thinking=thinking))
+        if thinking not in self._line:
+            self._line[thinking] = gaps(self._chunk_of(self._piece(GAP, thinking=thinking)))
+        parts = self._line[thinking]
+        if len(parts) == 1:  # /v1/completions has no place for thoughts
+            return b""
+        return b"".join((b"data: ", parts[0], encode(text), parts[1], b"\n\n"))
 
     def ending(self, job: Job, answer: Answer, times: Times) -> bytes:
         calls = self._calls(answer, streamed=True)
@@ -75,6 +81,9 @@ class Events(OpenAIErrors):
         return {"content": text} if self._chat else {"text": text}
 
     def _event(self, piece: dict[str, Any], reason: str | None = None) -> bytes:
+        return self._data(self._chunk_of(piece, reason))
+
+    def _chunk_of(self, piece: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
         if self._chat:
             choice["delta"] = piece
@@ -83,7 +92,7 @@ class Events(OpenAIErrors):
         chunk = {**self._chunk(), "choices": [choice]}
         if self._usage:
             chunk["usage"] = None
-        return self._data(chunk)
+        return chunk
 
     def _chunk(self) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self._chat else "text_completion"

@@ -23,6 +23,8 @@ MAX_BODY_BYTES = 64 * 2**20
 
 Headers = Sequence[tuple[bytes, bytes]]
 encode = msgspec.json.encode
+# Stands for a text in a sample that `gaps` cuts up; no client can send it as a model's name.
+GAP = "\0"
 
 
 class BodyTooLarge(Exception):
@@ -31,6 +33,11 @@ class BodyTooLarge(Exception):
 
 class ClientGone(Exception):
     """Raised when the client closed the connection before its request was read."""
+
+
+def gaps(sample: Any) -> list[bytes]:
+    """Return the sample's JSON around its gaps: what all lines of a stream have in common."""
+    return encode(sample).split(encode(GAP))
 
 
 class Call:

@@ -30,6 +30,13 @@ def test_the_usual_models_have_realistic_needs() -> None:
     assert needs_gb["llama3.1:70b"] == pytest.approx(44.67, abs=0.01)
 
 
+@pytest.mark.parametrize("name", ["ollama", "load"])
+def test_every_model_of_a_roomy_preset_fits_its_host(name: str) -> None:
+    catalogue = preset(name)
+    for model in catalogue.models:
+        assert model.memory_bytes(catalogue.host.num_ctx) <= catalogue.host.memory_bytes
+
+
 def test_in_the_tight_preset_one_model_fits_nowhere() -> None:
     tight = preset("tight")
     needs = [model.memory_bytes(tight.host.num_ctx) for model in tight.models]
