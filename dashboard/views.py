@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 class LivePage(View):
     """GET /dashboard: a shell without figures; those arrive over `/ws/live`.
 
-    It needs neither database nor Redis, so it still opens, and says what is wrong, when both are away.
+    It needs neither database nor Redis, so it opens, and says what is wrong, when both are away.
     """
 
     def get(self, request: HttpRequest) -> HttpResponse:
