@@ -21,13 +21,16 @@ nothing to measure.
                  "cpu_percent": float, "swap_percent": float},
       "spool": {"backlog_bytes": int, "corrupt": int},  # not yet in PostgreSQL; set aside
       "series": [{"at_ms": int, "rps": float, "p50_ms": int | null, "p95_ms": int | null,
-                  "error_rate": float | null, "pressure": float}],      # one a second, oldest first
+                  "p99_ms": int | null, "error_rate": float | null, "pressure": float,
+                  "cpu_percent": float}],                               # one a second, oldest first
       "recent": [{"request_id": str, "at_ms": int, "kind": str, "task_type": str, "priority": str,
                   "selected_model": str, "chosen_model": str, "endpoint": str,
                   "fallback_used": bool, "degraded": bool, "success": bool, "status": int,
                   "error_type": str, "reason": str,
                   "response_time_ms": int, "selection_time_us": int, "prompt_tokens": int,
-                  "completion_tokens": int, "cost_usd": float | null, "simulated": bool}],
+                  "completion_tokens": int, "cost_usd": float | null, "simulated": bool,
+                  "attempts": [{"model": str, "endpoint": str, "duration_ms": int,
+                                "error_type": str}]}],  # in order; "" where it answered
                                                         # newest first, at most 20
       "models": [{"model_name": str, "rps": float, "requests": int, "errors": int,   # last 60 s
                   "error_rate": float | null, "p50_ms": int | null, "p95_ms": int | null,

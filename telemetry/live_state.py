@@ -7,7 +7,7 @@ from typing import Any
 
 from telemetry.live_window import KEEP_S, Counts, LiveWindow, ended_us
 from telemetry.offering_health import KnownOffering, NewsBoard, OfferingHealth, best_breaker
-from telemetry.record import RequestRecord
+from telemetry.record import Attempt, RequestRecord, credited_model
 from telemetry.sampler import HostSample, level
 from telemetry.spool.layout import SpoolUse
 
@@ -88,8 +88,10 @@ def _point(second: Counts, host: HostSample, end: int) -> Json:
         "rps": float(second.requests),
         "p50_ms": second.response_ms.quantile(0.50),
         "p95_ms": second.response_ms.quantile(0.95),
+        "p99_ms": second.response_ms.quantile(0.99),
         "error_rate": second.error_rate,
         "pressure": round(host.pressure, 4),
+        "cpu_percent": round(host.cpu_percent, 1),
     }
 
 
@@ -112,7 +114,7 @@ def _request(record: RequestRecord) -> Json:
         "kind": record.kind,
         "task_type": record.task_type,
         "priority": record.priority,
-        "selected_model": record.selected_model,
+        "selected_model": credited_model(record),
         "chosen_model": record.chosen_model,
         "endpoint": record.endpoint,
         "fallback_used": record.fallback_used,
@@ -127,6 +129,16 @@ def _request(record: RequestRecord) -> Json:
         "completion_tokens": record.completion_tokens,
         "cost_usd": record.cost_nusd / 1e9 if record.cost_known else None,
         "simulated": record.simulated,
+        "attempts": [_attempt(attempt) for attempt in record.attempts],
+    }
+
+
+def _attempt(attempt: Attempt) -> Json:
+    return {
+        "model": attempt.model,
+        "endpoint": attempt.endpoint,
+        "duration_ms": attempt.duration_ms,
+        "error_type": attempt.error_type,
     }
 
 
