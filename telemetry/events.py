@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from telemetry.record import RequestRecord
+from telemetry.record import RequestRecord, credited_model
 
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -92,7 +92,8 @@ CONSUMED: dict[str, type[Event]] = {
     "model.health_changed": ModelHealthChanged,
 }
 NAMES = {kind: name for name, kind in (PUBLISHED | CONSUMED).items()}
-COST_LIMIT = "cost_limit"  # the error type of a request that its own limit stopped
+# The error types of a request that its own limit refused, or ended.
+COST_LIMITS = frozenset(("cost_limit", "cost_limit_exceeded"))
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -108,10 +109,11 @@ def schema(name: str) -> dict[str, Any]:
 
 def of_record(record: RequestRecord) -> Iterator[Event]:
     """Yield what one finished request has to tell."""
-    if record.selected_model:
+    model = credited_model(record)
+    if model:
         yield ModelSelected(
             record.request_id,
-            record.selected_model,
+            model,
             record.task_type,
             round(record.selection_time_us / 1000),
         )
@@ -119,7 +121,7 @@ def of_record(record: RequestRecord) -> Iterator[Event]:
     if record.success and len(record.attempts) < 2:
         return
     yield from _failures(record)
-    if record.error_type == COST_LIMIT:
+    if record.error_type in COST_LIMITS:
         yield CostThresholdExceeded(
             record.request_id, record.estimated_cost_nusd / 1e9, record.cost_limit_nusd / 1e9
         )
@@ -133,5 +135,5 @@ def _failures(record: RequestRecord) -> Iterator[ModelFailed]:
         )
     if not failed and not record.success and record.attempts:
         yield ModelFailed(
-            record.request_id, record.selected_model, record.error_type, record.fallback_used
+            record.request_id, credited_model(record), record.error_type, record.fallback_used
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 
 from telemetry.histogram import Histogram
-from telemetry.record import RequestRecord
+from telemetry.record import RequestRecord, credited_model
 
 KEEP_S = 60
 
@@ -76,9 +76,10 @@ class LiveWindow:
             if second <= newest - KEEP_S:
                 continue
             models = self._seconds.setdefault(second, {})
-            counts = models.get(record.selected_model)
+            name = credited_model(record)
+            counts = models.get(name)
             if counts is None:
-                counts = models[record.selected_model] = Counts()
+                counts = models[name] = Counts()
             counts.add(record)
         self.recent = nlargest(self._keep_recent, [*records, *self.recent], key=ended_us)
         self._forget(newest)

@@ -39,8 +39,8 @@ async def ensure_day(connection: AsyncConnection, day: dt.date) -> None:
     bounds = {"start": f"{day} 00:00:00+00", "end": f"{day + dt.timedelta(days=1)} 00:00:00+00"}
     async with connection.transaction():
         await connection.execute(LOCK_LIMIT)
-        # Two conductors may meet at midnight; the second finds the work done.
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [name])
+        # Two conductors, or two jobs of one, may meet here; the second finds the work done.
+        await connection.execute(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
         found = await connection.execute("SELECT to_regclass(%s)", [name])
         if (await found.fetchone() or (None,))[0] is not None:
             return

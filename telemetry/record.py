@@ -54,3 +54,11 @@ class RequestRecord(msgspec.Struct, kw_only=True, array_like=True):
     attempts: tuple[Attempt, ...] = ()
     cost_limit_nusd: int = 0  # the caller's own limit; 0 where none was given
     estimated_cost_nusd: int = 0  # what a request refused for `cost_limit` would have cost at most
+
+
+def credited_model(record: RequestRecord) -> str:
+    """Return the model that a request counts for: who answered, else who was tried last, else who
+    was chosen; empty where nobody was."""
+    if record.selected_model:
+        return record.selected_model
+    return record.attempts[-1].model if record.attempts else record.chosen_model

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 
-from telemetry.record import Attempt, RequestRecord
+from telemetry.record import Attempt, RequestRecord, credited_model
 
 # Of the temporary table, in the order of `line`; `created_us` and `cost_nusd` are turned into the
 # other columns' units by the INSERT.
@@ -64,7 +64,7 @@ def line(r: RequestRecord) -> str:
         f"{r.cost_nusd}\t{r.cost_limit_nusd}\t{r.estimated_cost_nusd}\t{r.resource_pressure}\t"
         f"{r.fallback_used}\t{r.degraded}\t{r.success}\t{r.usage_estimated}\t{r.cost_known}\t"
         f"{r.stream}\t{r.simulated}\t{_word(r.kind)}\t{_word(r.task_type)}\t{_word(r.priority)}\t"
-        f"{_word(r.selected_model)}\t{_word(r.endpoint)}\t{_word(r.chosen_model)}\t"
+        f"{_word(credited_model(r))}\t{_word(r.endpoint)}\t{_word(r.chosen_model)}\t"
         f"{_word(r.error_type)}\t{_word(r.worker)}\t{_text(r.request_id)}\t{_text(r.reason)}\t"
         f"{_text(r.error_message) if r.error_message else NULL}\t{_attempts(r.attempts)}\n"
     )

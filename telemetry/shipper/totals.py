@@ -3,16 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from telemetry.record import RequestRecord
+from telemetry.record import RequestRecord, credited_model
 
 MINUTE_US = 60_000_000
 
 
 def called_a_model(record: RequestRecord) -> bool:
     """Return whether the request counts for its model: a choice alone, or a refusal, does not."""
-    return bool(
-        record.kind != "select" and record.selected_model and (record.success or record.attempts)
-    )
+    return record.kind != "select" and bool(record.success or record.attempts)
 
 
 @dataclass(slots=True)
@@ -52,19 +50,20 @@ class Totals:
 
 
 def total(records: Iterable[RequestRecord]) -> Totals:
-    """Sum up what `records` add; every selected model gets an entry, if only of zeros."""
+    """Sum up what `records` add; every credited model gets an entry, if only of zeros."""
     sums = Totals()
     models, minutes = sums.models, sums.minutes
     for record in records:
-        key = (record.created_at_us // MINUTE_US, record.selected_model, record.kind)
+        name = credited_model(record)
+        key = (record.created_at_us // MINUTE_US, name, record.kind)
         minute = minutes.get(key)
         if minute is None:
             minute = minutes[key] = MinuteTotal()
         _add_to_minute(minute, record)
-        if record.selected_model:
-            model = models.get(record.selected_model)
+        if name:
+            model = models.get(name)
             if model is None:
-                model = models[record.selected_model] = ModelTotal()
+                model = models[name] = ModelTotal()
             if called_a_model(record):
                 _add_to_model(model, record)
         # The last attempt is the request's own outcome, counted above.
