@@ -13,6 +13,7 @@ COMMANDS: dict[str, Command] = {
         resources.COMMAND,
         health.COMMAND,
         local.UP,
+        local.DOWN,
         local.POLICY,
         local.SIMULATE,
         help.COMMAND,

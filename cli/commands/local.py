@@ -5,12 +5,20 @@ from cli.commands.base import Command
 UP = Command(
     name="up",
     summary="Start everything: engines, web workers and conductor, until Ctrl-C.",
+    epilog="Runs in the checkout's .venv. All of it: ai-orchestra up --help.",
+)
+DOWN = Command(
+    name="down",
+    summary="Stop what 'up' started with the same ORCHESTRA_HOME, and wait until it has.",
+    epilog="Runs in the checkout's .venv.",
 )
 POLICY = Command(
     name="policy",
     summary="Export, check or apply the policy as a file: policy export|check|apply FILE.yaml.",
+    epilog="Runs in the checkout's .venv. All of it: ai-orchestra policy --help.",
 )
 SIMULATE = Command(
     name="simulate",
-    summary="Run a stand-in Ollama and OpenAI server: simulate --port N ….",
+    summary="Run a stand-in Ollama and OpenAI server, until Ctrl-C.",
+    epilog="Runs in the checkout's .venv. All of it: ai-orchestra simulate --help.",
 )

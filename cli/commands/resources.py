@@ -6,7 +6,7 @@ from cli.arguments import Parser, whole
 from cli.commands.base import Command, Context, add_json
 from cli.errors import OK
 from cli.output import ABSENT, Cell, Console
-from cli.view import dig, figure, items, moment, number, pressure
+from cli.view import count, dig, figure, items, moment, number, pressure, share
 
 PATH = "/api/v1/ai/resources/metrics"
 # A screenful: more samples than this are averaged into as many rows.
@@ -32,6 +32,7 @@ def run(context: Context) -> int:
     show(context.console, answer.document)
     if hours:
         show_history(context.console, items(answer.document, "history"), hours)
+        show_requests(context.console, items(answer.document, "requests"))
     return OK
 
 
@@ -56,6 +57,24 @@ def show_history(console: Console, samples: Sequence[Mapping[str, object]], hour
     console.line()
     averaged = f", averaged into {len(groups)} rows" if len(groups) < len(ordered) else ""
     console.line(f"{len(ordered)} samples in the last {hours} h{averaged}.")
+
+
+def show_requests(console: Console, spans: Sequence[Mapping[str, object]]) -> None:
+    """Print what was asked of the models in the same hours, in sum."""
+
+    def total(key: str) -> float:
+        return sum(number(span.get(key)) or 0.0 for span in spans)
+
+    console.line()
+    console.fields(
+        [
+            ("Requests", count(total("request_count"))),
+            ("Success", share(total("success_count"), total("request_count"))),
+            ("Fallbacks", count(total("fallback_count"))),
+            ("Tokens", count(total("prompt_tokens") + total("completion_tokens"))),
+            ("Cost", figure(total("cost_usd"), "USD", digits=4)),
+        ]
+    )
 
 
 def _groups(samples: Sequence[Mapping[str, object]]) -> list[Sequence[Mapping[str, object]]]:

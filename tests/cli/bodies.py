@@ -124,7 +124,22 @@ def resource_sample(minute: int, available_gb: float = 12.25) -> dict[str, objec
 RESOURCES = {
     "current": resource_sample(59),
     "history": [resource_sample(minute, float(minute % 3)) for minute in range(59, -1, -1)],
-    "requests": [],
+    "requests": [
+        {
+            "started_at": f"2026-10-02T08:{minute:02d}:00Z",
+            "seconds": 60,
+            "request_count": 100,
+            "success_count": 99,
+            "error_count": 1,
+            "fallback_count": 2,
+            "avg_response_time_ms": 431.0,
+            "max_response_time_ms": 900,
+            "prompt_tokens": 1000,
+            "completion_tokens": 500,
+            "cost_usd": 0.25,
+        }
+        for minute in (57, 58)
+    ],
     "memoryPressure": 0.23,
 }
 

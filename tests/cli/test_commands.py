@@ -21,7 +21,7 @@ ASKING = [
 def test_json_is_the_body_unchanged(
     run: Run, service: Service, arguments: tuple[str, ...], body: object
 ) -> None:
-    raw = b'{ "odd" :  "spacing",\n' + json.dumps(body, ensure_ascii=False).encode()[1:]
+    raw = b' { "odd" :  "spacing",\n' + json.dumps(body, ensure_ascii=False).encode()[1:]
     service.replies = {"*": Reply(raw)}
     result = run(*arguments, "--json")
     assert (result.code, result.err) == (0, "")
@@ -155,7 +155,18 @@ def test_resources_averages_a_long_history_into_a_screenful(run: Run) -> None:
     lines = run("resources", "--hours", "1").out.splitlines()
     rows = lines[lines.index("") + 2 :]
     assert rows[0].split()[:3] == ["2026-10-02", "08:00:00", "0.80"]
-    assert rows[-1] == "60 samples in the last 1 h, averaged into 12 rows."
+    assert rows[13] == "60 samples in the last 1 h, averaged into 12 rows."
+
+
+def test_resources_sums_the_requests_up(run: Run) -> None:
+    lines = run("resources", "--hours", "1").out.splitlines()
+    assert lines[-5:] == [
+        "Requests   200",
+        "Success    99.0 %",
+        "Fallbacks  4",
+        "Tokens     3,000",
+        "Cost       0.5000 USD",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,9 @@ def test_a_password_in_the_address_is_not_repeated(run: Run) -> None:
     assert "secret" not in result.err
 
 
-def test_a_prompt_must_be_utf8(run: Run) -> None:
-    result = run("route", "code", "-", stdin=b"ok \xff")
+@pytest.mark.parametrize(("prompt", "stdin"), [("-", b"ok \xff"), ("ok \udcff", b"")])
+def test_a_prompt_must_be_utf8(run: Run, prompt: str, stdin: bytes) -> None:
+    result = run("route", "code", prompt, stdin=stdin)
     assert (result.code, result.out) == (2, "")
     assert "byte 3 is not" in result.err
 

@@ -40,6 +40,11 @@ def test_help_needs_no_network_modules() -> None:
     assert not modules_of("help", "--all") & {"http.client", "ssl", "tomllib"}
 
 
+def test_slow_modules_are_not_imported(service: Service) -> None:
+    slow = {"dataclasses", "inspect", "pathlib", "shutil", "importlib.metadata", "tomllib"}
+    assert not modules_of("status", url=service.url) & slow
+
+
 def test_it_runs_through_links_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "first").symlink_to(SCRIPT)
     (tmp_path / "ai-orchestra").symlink_to("first")

@@ -1,0 +1,44 @@
+"""What `manage.py ai-orchestra` runs itself: the service, the simulator and the policy file.
+
+Only this package of the command line imports apps, each where it is used: the script
+`cli/ai-orchestra` never comes here.
+"""
+
+from collections.abc import Callable, Sequence
+
+
+def _up(argv: Sequence[str]) -> int:
+    from orchestra_site import supervisor
+
+    return supervisor.main(argv)
+
+
+def _down(argv: Sequence[str]) -> int:
+    from cli.management import down
+
+    return down.main(argv)
+
+
+def _simulate(argv: Sequence[str]) -> int:
+    from routing.simulator import __main__ as simulator
+
+    return simulator.main(argv)
+
+
+def _policy(argv: Sequence[str]) -> int:
+    from cli.management import policy
+
+    return policy.main(argv)
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "up": _up,
+    "down": _down,
+    "simulate": _simulate,
+    "policy": _policy,
+}
+
+
+def run_local(command: str, argv: Sequence[str]) -> int:
+    """Run a command that needs no running service; return its exit code."""
+    return _COMMANDS[command](argv)
