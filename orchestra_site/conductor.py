@@ -10,11 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from routing.engine.catalog import PolicyDocument
-    from telemetry.offering_health import KnownOffering
 
 from telemetry.jobs import Job, run_jobs
 from telemetry.waiting import pause
@@ -48,6 +43,7 @@ def compose() -> dict[str, Job]:
 
     from routing.engine.catalog import PolicyDocument
     from routing.policy import keeper, prober
+    from routing.policy.offered import known_offerings
     from routing.policy.watch import PolicyUnavailable, PolicyWatcher
     from telemetry.event_bus import EventBus
     from telemetry.event_intake import EventIntake
@@ -90,24 +86,6 @@ def compose() -> dict[str, Job]:
         "prober": prober.run,
         "keeper": keeper.run,
     }
-
-
-def known_offerings(policy: "PolicyDocument") -> tuple["KnownOffering", ...]:
-    """Return what the policy offers, enabled things only."""
-    from telemetry.offering_health import KnownOffering
-
-    endpoints = {e.name: e for e in policy.endpoints if e.enabled}
-    models = {m.name for m in policy.models if m.enabled}
-    return tuple(
-        KnownOffering(
-            model=o.model,
-            endpoint=o.endpoint,
-            upstream=o.upstream_model or o.model,
-            simulated=endpoints[o.endpoint].simulated,
-        )
-        for o in policy.offerings
-        if o.enabled and o.model in models and o.endpoint in endpoints
-    )
 
 
 if __name__ == "__main__":

@@ -84,12 +84,18 @@ class NewsBoard:
             case HostNews():
                 self.hosts[news.host] = news
 
+    def has_news_of(self, endpoint: str, now: float | None = None) -> bool:
+        """Return whether somebody looked at an endpoint lately."""
+        now = time.time() if now is None else now
+        news = self.endpoints.get(endpoint)
+        return news is not None and news.at >= now - ENDPOINT_NEWS_AGE_S
+
     def health(self, offering: KnownOffering, now: float | None = None) -> OfferingHealth:
         """Return what is known of an offering at `now` (seconds since the epoch)."""
         now = time.time() if now is None else now
-        news = self.endpoints.get(offering.endpoint)
-        if news is not None and news.at < now - ENDPOINT_NEWS_AGE_S:
-            news = None
+        news = (
+            self.endpoints[offering.endpoint] if self.has_news_of(offering.endpoint, now) else None
+        )
         breaker, open_until = self._breaker(offering, now)
         loaded = _find(news.loaded, offering.upstream) if news else None
         return OfferingHealth(

@@ -3,6 +3,12 @@
 from django.urls import path
 
 from routing.api.doors import lane_paths
+from routing.api.health import HealthView
+from routing.api.status import ModelsStatusView
 
-urlpatterns = [path(at, view, name=name) for at, view, name in lane_paths("/api/v1/")]
+urlpatterns = [
+    path("health", HealthView.as_view(), name="health"),
+    path("ai/models/status", ModelsStatusView.as_view(), name="models-status"),
+    *(path(at, view, name=name) for at, view, name in lane_paths("/api/v1/")),
+]
 openai_urlpatterns = [path(at, view, name=name) for at, view, name in lane_paths("/v1/")]

@@ -31,7 +31,7 @@ class Query(serializers.Serializer[Any]):
 
     def unknown(self, name: str) -> str:
         """Return what to tell somebody who gave a parameter that does not exist."""
-        by_lower = {str(known).lower(): known for known in self.fields}
+        by_lower = {known.lower(): known for known in map(str, self.fields)}
         near = difflib.get_close_matches(name.lower(), by_lower, n=1)
         if near:
             return f"There is no such parameter; did you mean {by_lower[near[0]]}?"
