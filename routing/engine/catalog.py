@@ -130,7 +130,7 @@ DEFAULT_PROFILES: tuple[ProfileSpec, ...] = (
     ),
     ProfileSpec(
         priority="normal",
-        quality_weight=2,
+        quality_weight=4,
         cost_weight=3,
         latency_weight=2,
         memory_weight=2,
@@ -138,7 +138,7 @@ DEFAULT_PROFILES: tuple[ProfileSpec, ...] = (
     ),
     ProfileSpec(
         priority="high",
-        quality_weight=4,
+        quality_weight=6,
         cost_weight=1,
         latency_weight=3,
         memory_weight=1,
@@ -146,7 +146,7 @@ DEFAULT_PROFILES: tuple[ProfileSpec, ...] = (
     ),
     ProfileSpec(
         priority="critical",
-        quality_weight=6,
+        quality_weight=8,
         cost_weight=0,
         latency_weight=3,
         memory_weight=0,
