@@ -79,6 +79,7 @@ APPEND_SLASH = False
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [environ.CHECKOUT / "orchestra_site" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
