@@ -38,7 +38,8 @@ class Breaker:
     """Mutable state of one offering's breaker.
 
     `allows` asks without changing anything; `begin` claims the right to call; exactly one of
-    `succeed`, `fail` and `abandon` must follow a `begin`.
+    `succeed`, `fail` and `abandon` must follow it, with the time it was given: that tells the
+    outcome of a probe from that of a call begun before the opening, which proves nothing.
     """
 
     __slots__ = (
@@ -82,42 +83,49 @@ class Breaker:
         self._probes = [*self._live_probes(now), now]
         return True
 
-    def succeed(self, now: float, *, slow: bool = False) -> bool:
+    def succeed(self, now: float, *, began: float, slow: bool = False) -> bool:
         """Record an answer. Return True if the breaker changed its state."""
-        self.consecutive = 0
         if self.state is not BreakerState.CLOSED:
-            # A late answer of a call begun before the opening proves nothing about now.
-            if self.state is BreakerState.OPEN:
+            if not self._ends_probe(began) or self.state is BreakerState.OPEN:
                 return False
             self._close()
             return True
+        self.consecutive = 0
         self._count(now, failed=False, slow=slow)
         if slow and self._tripped():
             self._open(now, 0.0, 0.0)
             return True
         return False
 
-    def fail(self, now: float, *, jitter: float = 0.0, retry_after_s: float = 0.0) -> bool:
+    def fail(
+        self, now: float, *, began: float, jitter: float = 0.0, retry_after_s: float = 0.0
+    ) -> bool:
         """Record the upstream's failure. Return True if the breaker changed its state.
 
         `jitter` (0..1) lengthens the opening by up to a fifth: workers must not probe in step.
         """
         self.consecutive += 1
-        if self.state is BreakerState.OPEN:
-            # A second failure may lengthen an opening, never shorten it.
-            self.open_until = max(self.open_until, now + retry_after_s)
-            return False
-        self._count(now, failed=True, slow=False)
-        if self.state is BreakerState.HALF_OPEN or retry_after_s > 0 or self._tripped():
+        if self.state is not BreakerState.CLOSED:
+            probed = self._ends_probe(began)
+            if self.state is BreakerState.OPEN or not probed:
+                # A second failure may lengthen an opening, never shorten it.
+                if retry_after_s > 0:
+                    self.open_until = max(self.open_until, now + retry_after_s)
+                return False
             self._open(now, jitter, retry_after_s)
             return True
-        return False
+        self._count(now, failed=True, slow=False)
+        if self._tripped():
+            self._open(now, jitter, retry_after_s)
+        elif retry_after_s > 0:
+            # It said when to come back: that is its pace, and no reason to stay away for longer.
+            self.state = BreakerState.OPEN
+            self.open_until = now + retry_after_s * (1 + jitter / 5)
+        return self.state is BreakerState.OPEN
 
-    def abandon(self) -> None:
+    def abandon(self, began: float) -> None:
         """Take back a `begin` whose outcome says nothing about the upstream."""
-        if self._probes:
-            self._probes.pop()
-        if self.state is BreakerState.HALF_OPEN and not self._probes:
+        if self._ends_probe(began) and self.state is BreakerState.HALF_OPEN and not self._probes:
             self.state = BreakerState.OPEN
 
     def open_elsewhere(self, until: float) -> None:
@@ -146,6 +154,12 @@ class Breaker:
         self.openings = min(self.openings + 1, 16)
         self.state = BreakerState.OPEN
         self._probes = []
+
+    def _ends_probe(self, began: float) -> bool:
+        if began not in self._probes:
+            return False
+        self._probes.remove(began)
+        return True
 
     def _live_probes(self, now: float) -> list[float]:
         return [at for at in self._probes if now - at < self.rules.probe_timeout_s]

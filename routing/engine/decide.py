@@ -21,6 +21,8 @@ BEST = 6
 # An expected answer time of this long halves the latency score.
 LATENCY_HALF_MS = 5000.0
 DEFAULT_OUTPUT_TOKENS = 512
+# Upper bounds are summed in another order than scores, so they may be short by a few ulps.
+ROUNDING = 1e-12
 
 REASONS: dict[str, str] = {
     "capability": "the model cannot do this task type",
@@ -118,15 +120,18 @@ def decide(policy: Policy, state: FleetState, need: Need, now: float) -> Decisio
     """
     if need.model is not None:
         return _decide_named(policy, state, need, now)
+    decision = _best_or_relaxed(policy, state, need, now)
+    if not decision.ranked:
+        raise _nobody(policy, state, replace(need, floor=0), policy.candidates, now)
+    return decision
+
+
+def _best_or_relaxed(policy: Policy, state: FleetState, need: Need, now: float) -> Decision:
     decision = _best(policy, state, need, need.floor, now)
-    if decision.ranked:
-        return decision
-    if need.floor > 0:
+    if not decision.ranked and need.floor > 0:
         decision = _best(policy, state, need, 0, now)
-        if decision.ranked:
-            decision.relaxed = ("quality floor",)
-            return decision
-    raise _nobody(policy, state, need, now)
+        decision.relaxed = ("quality floor",)
+    return decision
 
 
 def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float) -> Decision:
@@ -142,7 +147,7 @@ def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float)
     best: list[tuple[float, str, Candidate]] = []
     eligible, entry = 0, -1.0
     for static, candidate in policy.ordered(need.task, need.priority, floor):
-        if static + most_dynamic < entry:
+        if static + most_dynamic + ROUNDING < entry:
             break
         offering = live[candidate.index]
         if rejection(candidate, offering, need, now):
@@ -151,7 +156,7 @@ def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float)
         score = static + weight_success * offering.success_rate
         score += weight_memory * (1.0 if offering.loaded else memory_score(candidate, offering))
         # An upper bound first: most candidates of a long list end here.
-        if score + weight_latency * fastest < entry:
+        if score + weight_latency * fastest + ROUNDING < entry:
             continue
         score += weight_latency * latency_score(candidate, offering, need)
         if score >= entry:
@@ -170,17 +175,15 @@ def _decide_named(policy: Policy, state: FleetState, need: Need, now: float) -> 
     name = policy.find_model(need.model or "")
     if name is None:
         raise UnknownModel(need.model or "", policy.nearest_model(need.model or ""))
-    named = _admitted(policy, state, policy.by_model.get(name, ()), need, now)
+    own = policy.by_model.get(name, [])
+    named = _admitted(policy, state, own, need, now)
     if named:
         return Decision(need, named, len(named))
-    stand_ins = [
-        scored
-        for model in policy.chain_for(name, need.task)
-        for scored in _admitted(policy, state, policy.by_model.get(model, ()), need, now)
-    ]
+    chain = [policy.by_model.get(model, []) for model in policy.chain_for(name, need.task)]
+    stand_ins = [s for offered in chain for s in _admitted(policy, state, offered, need, now)]
     if stand_ins:
         return Decision(need, stand_ins, len(stand_ins), ("named model",))
-    raise _nobody(policy, state, need, now)
+    raise _nobody(policy, state, need, [*own, *(c for offered in chain for c in offered)], now)
 
 
 def _admitted(
@@ -321,14 +324,21 @@ def _detail(reason: str, candidate: Candidate, offering: OfferingState, need: Ne
     return REASONS[reason]
 
 
-def _nobody(policy: Policy, state: FleetState, need: Need, now: float) -> NoCandidate:
-    rows = explain(policy, state, need, now)
-    waits = [
-        max(live.breaker.open_until - now, 0.0)
-        for live in state.live
-        if not live.breaker.allows(now)
-    ]
+def _nobody(
+    policy: Policy,
+    state: FleetState,
+    need: Need,
+    considered: Sequence[Candidate],
+    now: float,
+) -> NoCandidate:
+    once = sorted(dict.fromkeys(considered), key=lambda c: c.id)
+    rows = [_explain_one(policy, state, c, need, now) for c in once]
     refused = tuple(row.rejection for row in rows if row.rejection)
+    waits = [
+        max(state.live[row.candidate.index].breaker.open_until - now, 0.0)
+        for row in rows
+        if row.rejection and row.rejection.reason == "breaker_open"
+    ]
     return NoCandidate(refused, retry_after_s=min(waits, default=None))
 
 
@@ -351,16 +361,11 @@ def attempts(
 
     Lazy: state is read when the next one is asked for, so a breaker that opened meanwhile counts.
     """
+    # Between two attempts a new policy may be bound: the decision's indexes belong to this one.
+    state = state.frozen()
     tried: set[str] = set()
     need = decision.need
-    elsewhere = policy.by_model.get(decision.chosen.model_name, [])
-    for scored in (
-        *decision.ranked[:1],
-        *_admitted(policy, state, elsewhere, need, clock()),
-        *_chain(policy, state, decision, clock),
-        *decision.ranked,
-    ):
-        candidate = scored.candidate
+    for candidate in _in_order(policy, state, decision, clock):
         if candidate.id in tried:
             continue
         if rejection(candidate, state.live[candidate.index], need, clock()):
@@ -371,21 +376,26 @@ def attempts(
         yield from _whoever_is_left(policy, state, need, tried, clock)
 
 
-def _chain(policy: Policy, state: FleetState, decision: Decision, clock: Clock) -> Iterator[Scored]:
-    """Yield the chain's offerings. An admin named them, so the quality floor does not apply."""
-    for model in policy.chain_for(decision.chosen.model_name, decision.need.task):
+def _in_order(
+    policy: Policy, state: FleetState, decision: Decision, clock: Clock
+) -> Iterator[Candidate]:
+    """Yield the ranked and the named. An admin named a chain, so no quality floor holds for it."""
+    chosen = decision.chosen
+    yield chosen
+    for model in (chosen.model_name, *policy.chain_for(chosen.model_name, decision.need.task)):
         offered = policy.by_model.get(model, [])
-        yield from _admitted(policy, state, offered, decision.need, clock())
+        for scored in _admitted(policy, state, offered, decision.need, clock()):
+            yield scored.candidate
+    for scored in decision.ranked[1:]:
+        yield scored.candidate
 
 
 def _whoever_is_left(
     policy: Policy, state: FleetState, need: Need, tried: set[str], clock: Clock
 ) -> Iterator[Candidate]:
     while True:
-        remaining = replace(need, exclude=frozenset(tried))
-        try:
-            candidate = decide(policy, state, remaining, clock()).chosen
-        except NoCandidate:
+        decision = _best_or_relaxed(policy, state, replace(need, exclude=frozenset(tried)), clock())
+        if not decision.ranked:
             return
-        tried.add(candidate.id)
-        yield candidate
+        tried.add(decision.chosen.id)
+        yield decision.chosen

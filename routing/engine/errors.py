@@ -48,10 +48,10 @@ class NoCandidate(RoutingError):
         self.rejections = rejections
         self.retry_after_s = retry_after_s
 
-    def only_because(self, reason: str) -> bool:
-        """Return True if every offering with the capability was rejected for `reason`."""
+    def only_because(self, *reasons: str) -> bool:
+        """Return True if every offering with the capability was rejected for one of `reasons`."""
         told = {r.reason for r in self.rejections if r.reason != "capability"}
-        return told == {reason}
+        return bool(told) and told <= set(reasons)
 
 
 class UnknownModel(RoutingError):

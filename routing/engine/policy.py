@@ -128,9 +128,11 @@ class Policy:
             for o in offerings
             if o.enabled and o.model in self.models and o.endpoint in self.endpoints
         ]
+        # Offered twice is offered once, as it was said last.
+        once = {(o.model, o.endpoint): o for o in live}.values()
         return [
             Candidate(i, o, self.models[o.model], self.endpoints[o.endpoint])
-            for i, o in enumerate(live)
+            for i, o in enumerate(once)
         ]
 
     def profile(self, priority: str) -> ProfileSpec:

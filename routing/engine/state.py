@@ -112,10 +112,12 @@ class OfferingState:
 
     def observe(self, *, duration_ms: float, output_tokens: int, ttft_ms: float | None) -> None:
         """Learn from one answer (milliseconds, tokens); callers leave cold loads out."""
+        # An upstream may claim a load that took longer than its whole answer.
+        duration_ms = max(duration_ms, 0.0)
         self.success_rate += EWMA_ALPHA * (1.0 - self.success_rate)
         if ttft_ms is not None:
-            self.ttft_ms += EWMA_ALPHA * (ttft_ms - self.ttft_ms)
-            duration_ms -= ttft_ms
+            self.ttft_ms += EWMA_ALPHA * (max(ttft_ms, 0.0) - self.ttft_ms)
+            duration_ms = max(duration_ms - ttft_ms, 0.0)
         elif output_tokens:
             # The whole answer came at once: split it as the averages so far suggest.
             known = self.ttft_ms + self.ms_per_token * output_tokens
@@ -161,6 +163,13 @@ class FleetState:
             state.refresh()
         self.least_ttft_ms = min((s.ttft_ms for s in self.live), default=0.0)
         self.least_ms_per_token = min((s.ms_per_token for s in self.live), default=0.0)
+
+    def frozen(self) -> "FleetState":
+        """Return a view that stays aligned with the policy bound now when another one is bound.
+
+        It shares the states themselves; its bounds are the loosest, which is always true.
+        """
+        return FleetState(self.endpoints, self.hosts, self.offerings, self.live, self.unhealthy)
 
     def observe(
         self,

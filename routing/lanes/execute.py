@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from routing.engine.decide import Decision, attempts, expected_ms
+from routing.engine.decide import Decision, Need, attempts, expected_ms
 from routing.engine.errors import (
     AttemptsFailed,
     DeadlineExceeded,
@@ -22,6 +22,8 @@ from telemetry.record import Attempt
 # What the evidence suggests; docs/routing.md says where each figure comes from.
 FIRST_TOKEN_S = 15.0
 BETWEEN_TOKENS_S = 20.0
+# After the finish reason only usage and the end marker can follow; not every server sends them.
+AFTER_FINISH_S = 1.0
 COLD_LOAD_FACTOR = 2.0
 SLOW_ANSWER_FACTOR = 3.0
 RETRY_BASE_S = 0.25
@@ -60,6 +62,10 @@ class Job:
     most_attempts: int | None = None
     trail: Trail = field(default_factory=Trail)
 
+    @property
+    def need(self) -> Need:
+        return self.decision.need
+
 
 async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer:
     """Return the first whole answer any attempt gives.
@@ -80,7 +86,7 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
             if answer is not None:
                 _learn(runtime, candidate, answer, runtime.clock() - started)
                 return answer
-            if again or not await _worth_asking_again(runtime, job):
+            if again or not await _worth_asking_again(runtime, job, candidate):
                 break
     raise _outcome(runtime, job)
 
@@ -92,10 +98,9 @@ async def _attempt(
     ask: Callable[[Candidate, OfferingState, Provider], Awaitable[Answer]],
 ) -> Answer | None:
     """Make one call; None if it failed, with the failure on the trail."""
-    live = runtime.live(candidate)
-    if live is None or not live.breaker.begin(runtime.clock()):
+    live, started = runtime.live(candidate), runtime.clock()
+    if live is None or not live.breaker.begin(started):
         return None
-    started = runtime.clock()
     live.in_flight += 1
     try:
         answer = await ask(candidate, live, runtime.provider(candidate))
@@ -103,14 +108,12 @@ async def _attempt(
         _failed(runtime, job, candidate, live, started, exc)
         return None
     except TimeoutError:
-        silent = UpstreamTimeout(
-            candidate.endpoint_name, f"Endpoint '{candidate.endpoint_name}' took too long."
-        )
+        silent = _silence(runtime, job, candidate, started, expected_ms(candidate, live, job.need))
         _failed(runtime, job, candidate, live, started, silent)
         return None
-    except asyncio.CancelledError:
-        # The caller left; that says nothing about the upstream.
-        live.breaker.abandon()
+    except BaseException:
+        # The caller left, or a fault of ours: neither says anything about the upstream.
+        live.breaker.abandon(started)
         raise
     finally:
         live.in_flight -= 1
@@ -120,14 +123,15 @@ async def _attempt(
 
 def _order(runtime: Runtime, job: Job) -> Iterator[Candidate]:
     """Yield whom to ask next, for as long as asking makes sense."""
-    limit = job.most_attempts
     order = attempts(runtime.policy, runtime.state, job.decision, runtime.clock)
-    for number, candidate in enumerate(order):
-        if limit is not None and number >= limit:
-            return
-        if runtime.clock() >= job.deadline or len(job.trail.refusals) >= REFUSALS_BELIEVED:
-            return
+    while not _is_over(runtime, job) and (candidate := next(order, None)) is not None:
         yield candidate
+
+
+def _is_over(runtime: Runtime, job: Job) -> bool:
+    if len(job.trail.attempts) == job.most_attempts:
+        return True
+    return runtime.clock() >= job.deadline or len(job.trail.refusals) >= REFUSALS_BELIEVED
 
 
 def _outcome(runtime: Runtime, job: Job) -> Exception:
@@ -139,10 +143,11 @@ def _outcome(runtime: Runtime, job: Job) -> Exception:
     return AttemptsFailed(tuple(job.trail.failures))
 
 
-async def _worth_asking_again(runtime: Runtime, job: Job) -> bool:
+async def _worth_asking_again(runtime: Runtime, job: Job, candidate: Candidate) -> bool:
     """Wait a little and return True if the last failure may pass at the same endpoint."""
-    if not job.trail.failures:
-        return False
+    asked = [(a.model, a.endpoint) for a in job.trail.attempts[-1:]]
+    if asked != [(candidate.model_name, candidate.endpoint_name)]:
+        return False  # its breaker opened, or the policy dropped it
     error = job.trail.failures[-1][1]
     if not error.retry_same or len(job.trail.attempts) == job.most_attempts:
         return False
@@ -173,12 +178,23 @@ def _failed(
     )
     job.trail.failures.append((candidate.model_name, error))
     if not error.counts:
-        live.breaker.abandon()
+        live.breaker.abandon(started)
         return
     live.observe_failure()
     wait_s = error.retry_after_s or 0.0
-    if live.breaker.fail(now, jitter=runtime.jitter(), retry_after_s=wait_s):
+    if live.breaker.fail(now, began=started, jitter=runtime.jitter(), retry_after_s=wait_s):
         runtime.breaker_changed(live)
+
+
+def _silence(
+    runtime: Runtime, job: Job, candidate: Candidate, started: float, expected_ms: float
+) -> UpstreamTimeout:
+    """Return the error of an attempt that was cut short."""
+    name, now = candidate.endpoint_name, runtime.clock()
+    error = UpstreamTimeout(name, f"Endpoint '{name}' did not answer in time.")
+    # Cut short by the caller's deadline: its fault only if it had the time it usually takes.
+    error.counts = now < job.deadline or (now - started) * 1000 >= expected_ms
+    return error
 
 
 def _succeeded(
@@ -188,7 +204,7 @@ def _succeeded(
     took_ms = int((now - started) * 1000)
     job.trail.attempts.append(Attempt(candidate.model_name, candidate.endpoint_name, took_ms))
     job.trail.answered_by = candidate
-    if live.breaker.succeed(now):
+    if live.breaker.succeed(now, began=started):
         runtime.breaker_changed(live)
 
 
@@ -203,7 +219,7 @@ def _learn(runtime: Runtime, candidate: Candidate, answer: Answer, took_s: float
 
 def _whole_s(candidate: Candidate, live: OfferingState, job: Job) -> float:
     """Return how long a whole answer may take before it counts as a failure, in seconds."""
-    expected_s = expected_ms(candidate, live, job.decision.need) / 1000
+    expected_s = expected_ms(candidate, live, job.need) / 1000
     return FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_s
 
 
@@ -234,14 +250,17 @@ class Stream:
         self.first_token_s = runtime.clock() - started
         self._runtime, self._job, self._live = runtime, job, live
         self._first, self._rest, self._started = first, rest, started
+        self._finished = False
         self._settled = False
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Yield every piece, the first one included; raises ProviderError or DeadlineExceeded."""
-        yield self._first
+        piece: Piece | None = self._first
         try:
-            while (piece := await self._next()) is not None:
+            while piece is not None:
+                self._finished = self._finished or piece.finish_reason is not None
                 yield piece
+                piece = await self._next()
         except ProviderError as exc:
             self._settle(exc)
             raise
@@ -249,18 +268,24 @@ class Stream:
 
     async def close(self) -> None:
         """End the upstream call, whatever state it is in."""
-        await _close(self._rest)
+        # Before any waiting: the caller may leave while the connection is being closed.
         if not self._settled:
             self._settled = True
             self._live.in_flight -= 1
-            self._live.breaker.abandon()
+            self._live.breaker.abandon(self._started)
+        await _close(self._rest)
 
     async def _next(self) -> Piece | None:
         now, job = self._runtime.clock(), self._job
+        allowed_s = AFTER_FINISH_S if self._finished else BETWEEN_TOKENS_S
         try:
-            async with asyncio.timeout(min(BETWEEN_TOKENS_S, job.deadline - now)):
+            async with asyncio.timeout(min(allowed_s, job.deadline - now)):
                 return await anext(self._rest, None)
-        except TimeoutError as exc:
+        except (ProviderError, TimeoutError) as exc:
+            if self._finished:
+                return None
+            if isinstance(exc, ProviderError):
+                raise
             if self._runtime.clock() >= job.deadline:
                 raise DeadlineExceeded(job.deadline_ms) from exc
             name = self.candidate.endpoint_name
@@ -294,50 +319,50 @@ async def open_stream(runtime: Runtime, job: Job) -> Stream:
             stream = await _open(runtime, job, candidate)
             if stream is not None:
                 return stream
-            if again or not await _worth_asking_again(runtime, job):
+            if again or not await _worth_asking_again(runtime, job, candidate):
                 break
     raise _outcome(runtime, job)
 
 
 async def _open(runtime: Runtime, job: Job, candidate: Candidate) -> Stream | None:
-    live = runtime.live(candidate)
-    if live is None or not live.breaker.begin(runtime.clock()):
+    live, started = runtime.live(candidate), runtime.clock()
+    if live is None or not live.breaker.begin(started):
         return None
-    started = runtime.clock()
     live.in_flight += 1
     rest: AsyncIterator[Piece] | None = None
     try:
         rest = runtime.provider(candidate).stream(job.call_for(candidate))
-        allowed_s = min(_first_token_s(candidate, live), job.deadline - started)
-        async with asyncio.timeout(allowed_s):
-            first = await _first_piece(candidate, rest)
+        allowed_s = _first_token_s(candidate, live)
+        first = await _first_piece(candidate, rest, allowed_s, job.deadline - started)
     except (ProviderError, TimeoutError) as exc:
+        error = exc if isinstance(exc, ProviderError) else None
         live.in_flight -= 1
+        error = error or _silence(runtime, job, candidate, started, live.ttft_ms)
+        _failed(runtime, job, candidate, live, started, error)
         await _close(rest)
-        _failed(runtime, job, candidate, live, started, _as_provider_error(candidate, exc))
         return None
     except BaseException:
         live.in_flight -= 1
-        live.breaker.abandon()
+        live.breaker.abandon(started)
         await _close(rest)
         raise
     return Stream(runtime, job, candidate, live, first, rest, started)
 
 
-async def _first_piece(candidate: Candidate, pieces: AsyncIterator[Piece]) -> Piece:
-    """Return the first piece that says anything; role announcements do not."""
-    async for piece in pieces:
-        if piece.text or piece.tool_calls or piece.finish_reason:
-            return piece
+async def _first_piece(
+    candidate: Candidate, pieces: AsyncIterator[Piece], allowed_s: float, left_s: float
+) -> Piece:
+    """Return the first piece that says anything; role announcements and thoughts do not."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + left_s
+    async with asyncio.timeout(min(allowed_s, left_s)) as limit:
+        async for piece in pieces:
+            if piece.text or piece.tool_calls or piece.finish_reason:
+                return piece
+            # A model that thinks first is at work all the same.
+            limit.reschedule(min(loop.time() + BETWEEN_TOKENS_S, end))
     name = candidate.endpoint_name
     raise StreamCut(name, f"Endpoint '{name}' ended its stream before saying anything.")
-
-
-def _as_provider_error(candidate: Candidate, exc: Exception) -> ProviderError:
-    if isinstance(exc, ProviderError):
-        return exc
-    name = candidate.endpoint_name
-    return UpstreamTimeout(name, f"Endpoint '{name}' sent no first token in time.")
 
 
 async def _close(pieces: AsyncIterator[Piece] | None) -> None:

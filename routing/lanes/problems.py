@@ -114,7 +114,7 @@ def _no_candidate(exc: NoCandidate) -> Failure:
         for r in exc.rejections
         if r.reason != "capability"
     )[:MAX_CANDIDATES_TOLD]
-    if exc.only_because("cost_limit"):
+    if exc.only_because("cost_limit", "price_unknown"):
         detail = "Every model that could answer may cost more than costLimit; raise it."
         at = ProblemField("/requirements/costLimit", "Too low for every model.", "Raise it.")
         return Failure(402, "cost_limit_exceeded", detail, (at,), told)
