@@ -11,6 +11,7 @@ _SOURCE_OF_POINTER = {
     "/taskType": "TASK_TYPE",
     "/prompt": "PROMPT",
     "/retryAttempts": "--retry-attempts",
+    "/hours": "--hours",
     "/explain": "--explain",
     "/requirements/complexity": "--complexity",
     "/requirements/priority": "--priority",

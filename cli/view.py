@@ -1,7 +1,7 @@
 """Reads answers and words their values: a missing or odd field is a dash, never a crash."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cli.output import ABSENT, Cell
 
@@ -97,12 +97,12 @@ def share(part: object, whole: object) -> Cell:
 
 
 def moment(value: object) -> str:
-    """Return an ISO time as `YYYY-MM-DD HH:MM:SS` UTC; a text that is none stays as it is."""
+    """Return an ISO time as `YYYY-MM-DD HH:MM:SS` in UTC; a text that is none stays as it is."""
     try:
         at = datetime.fromisoformat(text(value))
     except ValueError:
         return text(value)
-    return at.strftime("%Y-%m-%d %H:%M:%S")
+    return (at.astimezone(UTC) if at.tzinfo else at).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def caveats(document: object) -> list[tuple[str, Cell]]:

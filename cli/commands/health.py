@@ -1,10 +1,12 @@
 """`health`: the health report, and an exit code to watch it by."""
 
+from collections.abc import Mapping
+
 from cli.arguments import Parser
 from cli.commands.base import Command, Context, add_json
 from cli.errors import FAILED, OK
 from cli.output import Cell
-from cli.view import count, dig, figure, moment, pressure, state
+from cli.view import caveats, count, dig, figure, moment, pressure, state, text
 
 SERVICES = ("database", "redis", "ollama")
 
@@ -36,8 +38,23 @@ def rows(document: object) -> list[tuple[str, Cell | str]]:
         ("Memory available", figure(dig(document, "system", "memory_available_gb"), "GB")),
         ("CPU", figure(dig(document, "system", "cpu_usage_percent"), "%")),
         ("Models available", count(dig(document, "system", "available_models"))),
+        *_endpoints(document),
+        *caveats(document),
         ("At", moment(dig(document, "timestamp"))),
     ]
+
+
+def _endpoints(document: object) -> list[tuple[str, Cell | str]]:
+    endpoints = dig(document, "endpoints")
+    if not isinstance(endpoints, Mapping):
+        return []
+    return [(f"Endpoint {name}", _endpoint(endpoint)) for name, endpoint in endpoints.items()]
+
+
+def _endpoint(endpoint: object) -> Cell:
+    if dig(endpoint, "up") is True:
+        return Cell(f"up, version {text(dig(endpoint, 'version'))}", "green")
+    return Cell(f"down: {text(dig(endpoint, 'error'))}", "red")
 
 
 def _arguments(parser: Parser) -> None:

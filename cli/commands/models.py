@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from cli.arguments import Parser
 from cli.commands.base import Command, Context, add_json
 from cli.errors import OK
-from cli.output import Cell, Console
+from cli.output import ABSENT, Cell, Console
 from cli.view import count, dig, figure, items, moment, share, state, text
 
 PATH = "/api/v1/ai/models/status"
@@ -25,7 +25,7 @@ def run(context: Context) -> int:
 def show(console: Console, document: object, *, metrics: bool) -> None:
     """Print the table of models and a line that sums it up."""
     models = items(document, "models")
-    headers = ["Model", "State", *(_METRICS if metrics else ())]
+    headers = [*_STATE, *(_METRICS if metrics else ())]
     if models:
         console.table(headers, [_row(model, metrics=metrics) for model in models])
         console.line()
@@ -38,11 +38,20 @@ def summary(document: object) -> str:
     return f"{text(healthy)} of {text(total)} models healthy"
 
 
+_STATE = ("Model", "State", "Breaker", "Loaded", "Tier", "Speed", "Endpoints")
 _METRICS = ("Requests", "Success", "Errors", "Avg ms", "Load", "Memory MB", "Last used")
 
 
 def _row(model: Mapping[str, object], *, metrics: bool) -> list[Cell]:
-    row = [Cell(text(model.get("model_name"))), _state(model)]
+    row = [
+        Cell(text(model.get("model_name"))),
+        _state(model),
+        state(model.get("breaker")),
+        Cell(text(model.get("loaded"))),
+        Cell(text(model.get("qualityTier"))),
+        Cell(text(model.get("speed"))),
+        Cell(", ".join(text(e.get("endpoint")) for e in items(model, "endpoints")) or ABSENT),
+    ]
     if not metrics:
         return row
     return [

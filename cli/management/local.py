@@ -14,9 +14,9 @@ def _up(argv: Sequence[str]) -> int:
 
 
 def _down(argv: Sequence[str]) -> int:
-    from cli.management import down
+    from cli.management.down import main
 
-    return down.main(argv)
+    return main(argv)
 
 
 def _simulate(argv: Sequence[str]) -> int:
@@ -26,9 +26,9 @@ def _simulate(argv: Sequence[str]) -> int:
 
 
 def _policy(argv: Sequence[str]) -> int:
-    from cli.management import policy
+    from cli.management.policy import main
 
-    return policy.main(argv)
+    return main(argv)
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -2,7 +2,7 @@
 
 HEALTH = {
     "status": "healthy",
-    "timestamp": "2026-10-02T08:30:00Z",
+    "timestamp": "2026-10-02T10:30:00+02:00",
     "version": "1.0.0",
     "services": {"database": "ok", "redis": "ok", "ollama": "ok"},
     "system": {
@@ -11,6 +11,11 @@ HEALTH = {
         "memory_available_gb": 12.25,
         "cpu_usage_percent": 7.5,
     },
+    "simulated": False,
+    "endpoints": {
+        "ollama": {"up": True, "version": "0.12.3", "simulated": False, "error": ""},
+        "backup": {"up": False, "version": "", "simulated": False, "error": "refused"},
+    },
 }
 
 MODELS = {
@@ -18,7 +23,15 @@ MODELS = {
         {
             "id": "01890000-0000-7000-8000-000000000001",
             "model_name": "llama3.2:3b",
+            "healthy": True,
             "status": "healthy",
+            "breaker": "closed",
+            "loaded": True,
+            "simulated": False,
+            "capabilities": ["completion", "reasoning"],
+            "qualityTier": "good",
+            "speed": "fast",
+            "endpoints": [{"endpoint": "ollama", "up": True}, {"endpoint": "backup", "up": False}],
             "request_count": 1200,
             "success_count": 1194,
             "error_count": 6,

@@ -51,6 +51,19 @@ def test_status_verbose_with_models_shows_every_figure(run: Run, service: Servic
         assert shown in out
 
 
+def test_health_names_what_is_down_and_tells_times_in_utc(run: Run) -> None:
+    lines = run("health").out.splitlines()
+    assert "Endpoint ollama   up, version 0.12.3" in lines
+    assert "Endpoint backup   down: refused" in lines
+    assert "At                2026-10-02 08:30:00" in lines
+
+
+def test_models_show_where_and_in_what_state(run: Run) -> None:
+    header, first = run("models").out.splitlines()[:2]
+    assert header.split() == ["MODEL", "STATE", "BREAKER", "LOADED", "TIER", "SPEED", "ENDPOINTS"]
+    assert " ".join(first.split()) == "llama3.2:3b healthy closed yes good fast ollama, backup"
+
+
 def test_models_are_aligned(run: Run) -> None:
     lines = run("models", "--include-metrics").out.splitlines()
     header, first, second = lines[:3]
