@@ -71,23 +71,26 @@ class PolicyWatcher:
         """Deliver newer versions until `stop` is set. Outages are waited out, and logged once."""
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._listen(on_change)),
+                group.create_task(self._listen(stop, on_change)),
                 group.create_task(self._poll(on_change)),
             ]
             await stop.wait()
             for task in tasks:
                 task.cancel()
 
-    async def _listen(self, on_change: Callable[[PolicyDocument], None]) -> None:
+    async def _listen(
+        self, stop: asyncio.Event, on_change: Callable[[PolicyDocument], None]
+    ) -> None:
         backoff_s = FIRST_BACKOFF_S
-        while True:
+        # Not by cancelling alone: redis-py's get_message takes some cancellations for its timeout.
+        while not stop.is_set():
             try:
                 async with self._client() as client, client.pubsub() as pubsub:
                     await pubsub.subscribe(POLICY_CHANNEL)
                     # After subscribing: a change in between is seen twice instead of never.
                     await self._refresh(client, on_change)
                     backoff_s = FIRST_BACKOFF_S
-                    while True:
+                    while not stop.is_set():
                         if await pubsub.get_message(
                             ignore_subscribe_messages=True, timeout=LISTEN_S
                         ):
