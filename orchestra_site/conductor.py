@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -34,7 +35,10 @@ async def conduct() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run_jobs(compose(), stop, GRACE_S)
+    if not await run_jobs(compose(), stop, GRACE_S):
+        logging.shutdown()
+        # The loop would wait for what does not end; whatever is not shipped is in the spool.
+        os._exit(1)
 
 
 def compose() -> dict[str, Job]:

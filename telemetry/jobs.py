@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 # A job takes a stop event, returns soon after it is set, and never returns before.
 Job = Callable[[asyncio.Event], Awaitable[None]]
 LATER_S = 60.0
+CANCEL_LIMIT_S = 0.5
 
 
 async def keep_running(name: str, job: Job, stop: asyncio.Event) -> None:
@@ -41,5 +42,7 @@ async def run_jobs(jobs: Mapping[str, Job], stop: asyncio.Event, grace_s: float)
     for task in late:
         logger.warning("The job %s did not finish within %g s.", task.get_name(), grace_s)
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if late:
+        # Bounded again: a job may be stuck where it cannot be cancelled.
+        await asyncio.wait(late, timeout=CANCEL_LIMIT_S)
     return not late

@@ -76,8 +76,7 @@ class Sampling:
                     self._publish(event)
         finally:
             storing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await storing
+            await asyncio.wait([storing])
             await self._disconnect()
 
     async def _store_regularly(self, stop: asyncio.Event) -> None:
@@ -92,7 +91,8 @@ class Sampling:
                     logger.warning("Samples wait, PostgreSQL refuses: %s", one_line(exc))
                 away = True
                 await self._disconnect()
-            await pause(stop, self._store_every_s)
+            if await pause(stop, self._store_every_s):
+                return
 
     async def _store(self) -> None:
         if self._connection is None:

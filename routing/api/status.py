@@ -211,7 +211,7 @@ def _system_health(
     return {
         "status": service_verdict(
             essential=[any(model["healthy"] for model in models)],
-            desirable=[redis, *(model["status"] == "healthy" for model in models)],
+            desirable=[redis, *(e["up"] is not False for m in models for e in m["endpoints"])],
         ),
         "redis": part_state(redis),
         "memoryPressure": host.pressure,
