@@ -20,7 +20,7 @@ from tests.engines import Engine
 from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.policy.catalogue import a_model, an_endpoint
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,7 @@ def test_a_new_installation_can_route_after_one_look(simulator: SimulatedHost) -
     assert embedding.origin == Origin.DISCOVERY
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_second_look_changes_nothing(simulator: SimulatedHost) -> None:
     seed(ollama_url=simulator.url, simulated=True)
     discover_once()

@@ -1,6 +1,5 @@
 """The tables as one value."""
 
-import time
 from typing import Any
 
 import pytest
@@ -48,13 +47,9 @@ def test_ten_thousand_offerings_take_ten_queries() -> None:
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        started = time.perf_counter()
         document = document_from_orm()
-        took_s = time.perf_counter() - started
     assert len(document.offerings) == 10_000
     assert len(queries) == 10
-    # Bounds a quadratic mistake, not the machine.
-    assert took_s < 10
 
 
 def test_a_change_in_between_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
