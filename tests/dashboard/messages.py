@@ -42,8 +42,8 @@ def memory(pressure: float, level: str = "normal") -> dict[str, Any]:
 
 def point(at_ms: int, **changes: Any) -> dict[str, Any]:
     """Return one second of the charts."""
-    quiet = {"rps": 0.0, "p50_ms": None, "p95_ms": None, "error_rate": None, "pressure": 0.41}
-    return {"at_ms": at_ms, **quiet, **changes}
+    nothing = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "error_rate"))
+    return {"at_ms": at_ms, "rps": 0.0, **nothing, "pressure": 0.41, "cpu_percent": 44.0, **changes}
 
 
 def request(number: int = 1, **changes: Any) -> dict[str, Any]:
@@ -69,8 +69,14 @@ def request(number: int = 1, **changes: Any) -> dict[str, Any]:
         "completion_tokens": 345,
         "cost_usd": 0.000035,
         "simulated": False,
+        "attempts": [attempt()],
         **changes,
     }
+
+
+def attempt(model: str = "llama3.2:3b", error_type: str = "") -> dict[str, Any]:
+    """Return one call to one offering."""
+    return {"model": model, "endpoint": "ollama", "duration_ms": 900, "error_type": error_type}
 
 
 def model(name: str = "llama3.2:3b", breaker: str = "closed", **changes: Any) -> dict[str, Any]:

@@ -30,13 +30,16 @@ export function nearest(points, atMs) {
   return best;
 }
 
+const valueOf = (point, { key, unit = 1 }) => (Number.isFinite(point[key]) ? point[key] / unit : null);
+
 /** The least round number that holds the value and has a round half. */
 export function niceCeiling(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 1.6, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
-/** One chart: `lines` are {key, className, area}, `bands` are {from, to, className} in value units. */
+/** One chart. `lines` are {key, className, area, unit}: a point's value of `key` is divided by `unit`.
+ * `bands` are {from, to, className}, and `floor` is the least full scale. */
 export class Chart {
   constructor(host, { title, lines, format, floor, ceiling = null, bands = [], middle = 0.5, describe }) {
     Object.assign(this, { host, title, lines, format, floor, ceiling, middle, describe, points: [] });
@@ -104,7 +107,7 @@ export class Chart {
     this.points = points;
     this.endMs = endMs;
     const top = this.ceiling ?? this.scale();
-    this.lines.forEach((line, index) => this.drawLine(this.paths[index], this.runs(line.key, top)));
+    this.lines.forEach((line, index) => this.drawLine(this.paths[index], this.runs(line, top)));
     setText(this.top, this.format(top));
     setText(this.half, this.format(top * this.middle));
     this.none.hidden = this.paths.some((paths) => paths.line.getAttribute("d"));
@@ -112,7 +115,7 @@ export class Chart {
   }
 
   scale() {
-    const values = this.points.flatMap((point) => this.lines.map((line) => point[line.key] ?? 0));
+    const values = this.points.flatMap((point) => this.lines.map((line) => valueOf(point, line) ?? 0));
     return niceCeiling(values.reduce((most, value) => Math.max(most, value), this.floor));
   }
 
@@ -121,13 +124,14 @@ export class Chart {
   }
 
   /** Unbroken stretches of the line, each a list of "x,y". */
-  runs(key, top) {
+  runs(line, top) {
     const runs = [];
     let lastMs = -Infinity;
     for (const point of this.points) {
-      if (point[key] === null || point[key] === undefined) continue;
+      const value = valueOf(point, line);
+      if (value === null) continue;
       if (point.at_ms - lastMs > GAP_MS) runs.push([]);
-      const y = HEIGHT * (1 - Math.min(1, point[key] / top));
+      const y = HEIGHT * (1 - Math.min(1, value / top));
       runs.at(-1).push([this.x(point.at_ms).toFixed(1), y.toFixed(1)]);
       lastMs = point.at_ms;
     }

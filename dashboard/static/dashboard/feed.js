@@ -1,7 +1,7 @@
 // The WebSocket: connects, notices silence, comes back by itself.
 
 const STALE_AFTER_MS = 3_000;
-const DEAD_AFTER_MS = 12_000;  // an open socket that says nothing is not worth keeping
+const DEAD_AFTER_MS = 15_000;  // an open socket that says nothing is not worth keeping
 const HANDSHAKE_LIMIT_MS = 8_000;
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10_000;
@@ -42,8 +42,9 @@ export class Feed {
   received(data) {
     this.attempt = 0;
     this.link.lastMs = Date.now();
-    this.become("live");
-    this.onMessage(JSON.parse(data));
+    const message = JSON.parse(data);
+    this.become(message.data.stale ? "stale" : "live");
+    this.onMessage(message);
   }
 
   lost() {
@@ -60,7 +61,9 @@ export class Feed {
     if (!this.socket) return;
     const silence = Date.now() - Math.max(this.link.lastMs, this.openedMs);
     const limit = this.socket.readyState === WebSocket.OPEN ? DEAD_AFTER_MS : HANDSHAKE_LIMIT_MS;
-    if (silence > limit) this.lost();
+    // Silence may be the conductor's: ask again without alarm, and let a refusal raise it.
+    if (silence > limit && this.link.state === "stale" && this.socket.readyState === WebSocket.OPEN) this.open();
+    else if (silence > limit) this.lost();
     else if (this.link.state === "live" && silence > STALE_AFTER_MS) this.become("stale");
   }
 

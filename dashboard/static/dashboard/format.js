@@ -22,7 +22,7 @@ export function count(value) {
 /** [value, unit], so that the unit may be set smaller. */
 export function durationParts(ms) {
   if (absent(ms)) return [NOTHING, ""];
-  if (ms < 1000) return [fixed(ms, 0), "ms"];
+  if (ms < 1000) return [ms < 1 ? "<1" : fixed(ms, 0), "ms"];
   if (ms < 60_000) return [fixed(ms / 1000, ms < 10_000 ? 2 : 1), "s"];
   return [fixed(ms / 60_000, 1), "min"];
 }

@@ -87,11 +87,11 @@ function errors() {
 function memory() {
   const legend = [
     { label: "memory", className: "pressure", show: (point) => percent(point.pressure) },
-    { label: "CPU", className: "cpu", show: (point) => percent(point.cpu) },
+    { label: "CPU", className: "cpu", show: (point) => wholePercent(point.cpu_percent) },
     { label: "available", present: true, show: (_, { memory: m }) => `${gigabytes(m.available_gb)} of ${gigabytes(m.total_gb)}` },
     { label: "swap", present: true, show: (_, live) => wholePercent(live.memory.swap_percent) },
   ];
-  const lines = [{ key: "cpu", className: "cpu" }, { key: "pressure", className: "pressure", area: true }];
+  const lines = [{ key: "cpu_percent", unit: 100, className: "cpu" }, { key: "pressure", className: "pressure", area: true }];
   const bands = [
     { from: 0.7, to: 0.8, className: "band elevated" },
     { from: 0.8, to: 0.9, className: "band high" },

@@ -33,10 +33,12 @@ function endpointMarks(endpoints, nowMs) {
 const signatureOf = (endpoints, nowMs) =>
   JSON.stringify(endpoints.map((e) => [e, Math.max(0, Math.round(((e.open_until_ms ?? 0) - nowMs) / 1000))]));
 
-function loadBar(model, busiest) {
+function loadBar(model, busiest, inFlight) {
+  if (!model.rps && !inFlight) return el("span", "quiet", "idle");
   const bar = el("span", "load-bar");
   bar.style.setProperty("--share", busiest > 0 ? model.rps / busiest : 0);
-  return [el("span", "figures", `${rate(model.rps)}/s`), bar];
+  const waiting = inFlight >= 0.05 ? el("span", "detail", `${rate(inFlight)} in flight`) : null;
+  return [el("span", "figures", `${rate(model.rps)}/s`), bar, waiting].filter(Boolean);
 }
 
 function update(row, model, status, { busiest, nowMs }) {
@@ -46,11 +48,12 @@ function update(row, model, status, { busiest, nowMs }) {
   fill(health, model.healthy, () => (model.healthy ? stateMark("ok", "healthy") : stateMark("failed", "unavailable")));
   fill(breaker, model.breaker, () => stateMark(model.breaker, model.breaker));
   fill(memory, model.loaded, () => (model.loaded ? stateMark("loaded", "loaded") : stateMark("cold", "cold")));
-  fill(load, `${model.rps} ${busiest}`, () => loadBar(model, busiest));
+  const inFlight = status?.current_load ?? 0;
+  fill(load, `${model.rps} ${busiest} ${inFlight}`, () => loadBar(model, busiest, inFlight));
   const failures = model.errors ? `${percent(model.error_rate)} failed` : "";
-  const total = status ? `${count(status.request_count)} in all` : "";
+  const total = status?.request_count ? `${count(status.request_count)} in all` : "";
   fill(requests, `${model.requests} ${failures} ${total}`, () => [
-    el("span", "figures", count(model.requests)),
+    el("span", model.requests ? "figures" : "figures quiet", count(model.requests)),
     failures ? el("span", "detail bad", failures) : el("span", "detail", total),
   ]);
   const average = status?.request_count ? status.avg_response_time_ms : null;

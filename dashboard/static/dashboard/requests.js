@@ -19,24 +19,17 @@ function cell(label, className, ...children) {
   return node;
 }
 
-/** Who was asked, in order: the attempts where they are told, else the first choice and the answer. */
-function path(request) {
-  if (request.attempts?.length) return request.attempts;
-  const { chosen_model: chosen, selected_model: selected, endpoint, success } = request;
-  const last = { model: selected, endpoint, error_type: success ? "" : request.error_type };
-  return chosen && chosen !== selected ? [{ model: chosen, error_type: "passed on" }, last] : [last];
+/** Who was asked, in order, where it was more than one. */
+function failoverPath({ attempts }) {
+  if (attempts.length < 2) return null;
+  const marks = attempts.flatMap((attempt, index) => [index ? icon("arrow") : null, step(attempt)]);
+  return el("span", "path", el("span", "visually-hidden", "Asked in turn: "), ...marks);
 }
 
-function failoverPath(request) {
-  const steps = path(request);
-  if (steps.length < 2) return null;
-  const marks = steps.flatMap((step, index) => [
-    index ? icon("arrow") : null,
-    step.error_type
-      ? el("span", "step step-failed", icon("failed"), step.model, el("em", "", step.error_type))
-      : el("span", "step step-ok", icon("ok"), step.model),
-  ]);
-  return el("span", "path", el("span", "visually-hidden", "Failover: "), ...marks.filter(Boolean));
+function step({ model, endpoint, duration_ms: ms, error_type: error }) {
+  const outcome = error ? `${error} after ${duration(ms)}` : `answered in ${duration(ms)}`;
+  return el("span", `step step-${error ? "failed" : "ok"}`,
+    icon(error ? "failed" : "ok"), `${model} `, el("em", "", `${endpoint}, ${outcome}`));
 }
 
 function modelCell(request) {

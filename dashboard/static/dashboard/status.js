@@ -28,22 +28,27 @@ function headline(link, frozenMs) {
   return link.state === "reconnecting" ? `Reconnecting since ${clock(link.sinceMs)} UTC` : LINK_WORDS[link.state];
 }
 
+function conductorSilent({ at_ms: atMs }) {
+  const since = atMs ? `for ${ago(Date.now() - atMs)}. The figures are of ${clock(atMs)} UTC` : "yet";
+  return `The conductor has not reported ${since}. Its log says why; \`ai-orchestra health\` what is up.`;
+}
+
 function explanation(link, live, frozenMs) {
   const shown = live ? ` The figures are of ${clock(live.at_ms)} UTC.` : "";
+  if (live?.stale) return conductorSilent(live);
   if (link.state === "stale") return `No update for ${ago(Date.now() - link.lastMs)}.${shown}`;
   if (link.state === "reconnecting") {
     const wait = link.retryAtMs > Date.now() ? `; next attempt in ${ago(link.retryAtMs - Date.now())}` : "";
     return `Connection lost${wait}.${shown}`;
   }
   if (link.state === "connecting" && Date.now() - link.sinceMs > 2000) return "The service does not answer on /ws/live. Trying again.";
-  if (live?.stale) return `The conductor has not reported for ${ago(Date.now() - live.at_ms)}: see its log, or start it again.${shown}`;
   return frozenMs ? "Updates are held back; the service runs on. Resume to catch up." : "";
 }
 
 /** Show the state of the link; `frozenMs` is when the reader paused, or 0. */
 export function drawLink(link, live, frozenMs) {
-  const outdated = live?.stale || !["live", "hidden"].includes(link.state);
-  document.body.dataset.link = link.state === "live" && live?.stale ? "stale" : link.state;
+  const outdated = !["live", "hidden"].includes(link.state);
+  document.body.dataset.link = link.state;
   document.body.toggleAttribute("data-outdated", Boolean(live && outdated));
   document.body.toggleAttribute("data-frozen", Boolean(frozenMs));
   setText(byId("link-text"), headline(link, frozenMs));

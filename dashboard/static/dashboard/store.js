@@ -17,17 +17,10 @@ export class Store {
   status = new Map();  // by model name, from GET /api/v1/ai/models/status
 
   apply({ type, data }) {
-    const points = data.series.map((point) => this.completed(point, data));
-    if (type === "snapshot") this.series = points;
-    else this.append(points);
+    if (type === "snapshot") this.series = data.series;
+    else this.append(data.series);
     this.keep(data.recent);
     this.live = data;
-  }
-
-  // The newest point also gets what a message tells of the present only.
-  completed(point, data) {
-    if (point.at_ms < data.at_ms - 2000) return point;
-    return { p99_ms: data.p99_ms, cpu: data.memory.cpu_percent / 100, ...point };
   }
 
   append(points) {
