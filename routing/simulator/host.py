@@ -87,7 +87,7 @@ class Host:
         runner = self._runners.get(model.name)
         if runner is None or runner.num_ctx != num_ctx or runner.active >= model.slots:
             return None
-        if self._gate.locked() or runner.waiters or runner.has_expired(time.monotonic()):
+        if self._gate.locked() or runner.has_expired(time.monotonic()):
             return None
         self._hold(runner, keep_alive_s)
         runner.active += 1
@@ -140,7 +140,7 @@ class Host:
             self._drop_expired()
 
     async def _take_slot(self, runner: Runner) -> None:
-        if runner.active < runner.model.slots and not runner.waiters:
+        if runner.active < runner.model.slots:
             runner.active += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

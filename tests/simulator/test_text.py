@@ -51,6 +51,8 @@ def test_the_limit_counts_thinking_too() -> None:
     short = ask(think=True, limit=len(free.thinking) + 3)
     assert (len(short.tokens), short.done_reason) == (3, "length")
     assert ask(think=True, limit=2).tokens == ()
+    assert ask(think=True, limit=free.count - 1).done_reason == "length"
+    assert ask(think=True, limit=free.count).done_reason == "stop"
 
 
 def test_a_prefilled_answer_is_continued_where_it_fits() -> None:
