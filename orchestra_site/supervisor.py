@@ -22,13 +22,13 @@ from orchestra_site.children import Child
 from orchestra_site.embedded import leash
 from orchestra_site.embedded.postgres import Postgres
 from orchestra_site.embedded.redis import Redis
-from orchestra_site.errors import CannotStart, OperatorError
+from orchestra_site.errors import CannotStart, HomeError, OperatorError
 from orchestra_site.stopping import Stopped, signals
 
 READY_LIMIT_S = 60.0
 PREPARE_LIMIT_S = 300.0
 TEND_INTERVAL_S = 0.5
-TRIM_INTERVAL_S = 10.0
+INSPECT_INTERVAL_S = 5.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -111,15 +111,17 @@ class Supervisor:
 
     def tend(self) -> None:
         """Keep every process alive until this one is told to stop."""
-        trim_at_s = 0.0
+        inspect_at_s = 0.0
         while True:
             signals.check()
             for child in self._all():
                 if news := child.tend():
                     _tell(news)
-            if time.monotonic() >= trim_at_s:
+            if time.monotonic() >= inspect_at_s:
+                if not self.home.run.exists():
+                    raise HomeError(f"ORCHESTRA_HOME ({self.home.root}) was removed; stopping.")
                 logfiles.trim(self.home.logs)
-                trim_at_s = time.monotonic() + TRIM_INTERVAL_S
+                inspect_at_s = time.monotonic() + INSPECT_INTERVAL_S
             signals.sleep(TEND_INTERVAL_S)
 
     def _all(self) -> list[Child]:

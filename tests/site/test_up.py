@@ -180,6 +180,14 @@ def kept(home: Home) -> tuple[int, int]:
         return row[0], int(store.xlen("kept"))
 
 
+def test_it_stops_when_its_home_is_removed(home: Path) -> None:
+    process = begin(home)
+    family = family_of(process.pid)
+    shutil.rmtree(home)
+    assert process.wait(timeout=30) == 1
+    assert service.gone(family) == []
+
+
 def test_it_can_be_interrupted_while_it_starts(home: Path) -> None:
     process = service.start(home, service.free_port())
     assert leash.wait_until((home / "pgdata" / "PG_VERSION").exists, process, 20.0)
