@@ -12,6 +12,8 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from redis.asyncio import Redis
+
 from telemetry.jobs import Job, run_jobs
 from telemetry.waiting import pause
 
@@ -35,13 +37,17 @@ async def conduct() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if not await run_jobs(compose(), stop, GRACE_S):
+    from telemetry.redis_client import open_redis
+
+    async with open_redis() as redis:
+        ended = await run_jobs(compose(redis), stop, GRACE_S)
+    if not ended:
         logging.shutdown()
         # The loop would wait for what does not end; whatever is not shipped is in the spool.
         os._exit(1)
 
 
-def compose() -> dict[str, Job]:
+def compose(redis: Redis) -> dict[str, Job]:
     """Return every job by its name; needs Django to be set up."""
     from django.conf import settings
 
@@ -54,11 +60,9 @@ def compose() -> dict[str, Job]:
     from telemetry.leader import Leader
     from telemetry.live import LiveFeed
     from telemetry.record import RequestRecord
-    from telemetry.redis_client import open_redis
     from telemetry.sampling import Sampling
     from telemetry.shipper import Shipper
 
-    redis = open_redis()
     name = f"{socket.gethostname()}:{settings.WORKER or 'conductor'}"
     bus, feed = EventBus(redis), LiveFeed(redis, name)
 
