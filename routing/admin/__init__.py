@@ -1,0 +1,15 @@
+"""The policy in Django admin; each noun has a module."""
+
+from routing.admin.chain import FallbackChainAdmin
+from routing.admin.endpoint import EndpointAdmin
+from routing.admin.model import ModelAdmin
+from routing.admin.offering import OfferingAdmin
+from routing.admin.profile import RoutingProfileAdmin
+
+__all__ = [
+    "EndpointAdmin",
+    "FallbackChainAdmin",
+    "ModelAdmin",
+    "OfferingAdmin",
+    "RoutingProfileAdmin",
+]

@@ -1,0 +1,97 @@
+"""What the admin pages of the policy have in common."""
+
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Model as DjangoModel
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from routing.admin.look import PlainAdmin, display
+from routing.models import Origin
+from routing.models.base import Tracked
+
+TIER_COLOURS = {"basic": "default", "good": "info", "high": "success", "exceptional": "warning"}
+SPEED_COLOURS = {"fast": "success", "medium": "info", "slow": "warning"}
+STATE_COLOURS = {
+    "loaded": "success",
+    "up": "success",
+    "ready": "info",
+    "missing": "warning",
+    "down": "danger",
+    "unknown": "default",
+}
+
+
+class PolicyAdmin(PlainAdmin):
+    """A page of the policy: compact filters, bulk enabling that validates and keeps a history."""
+
+    compressed_fields = True
+    list_filter_submit = False
+    warn_unsaved_form = True
+    list_per_page = 50
+    actions: Any = ("enable", "disable")
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: "QuerySet[Any]") -> None:
+        self._switch(request, queryset, enabled=True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: "QuerySet[Any]") -> None:
+        self._switch(request, queryset, enabled=False)
+
+    def _switch(self, request: HttpRequest, queryset: "QuerySet[Any]", *, enabled: bool) -> None:
+        changed = []
+        with transaction.atomic():
+            for row in queryset.filter(enabled=not enabled):
+                row.enabled = enabled
+                try:
+                    row.validate_constraints()
+                except ValidationError as exc:
+                    self.message_user(request, f"{row}: {' '.join(exc.messages)}", messages.ERROR)
+                    continue
+                row.save()
+                changed.append(row)
+            self._note(request, changed, "Enabled." if enabled else "Disabled.")
+        done = "enabled" if enabled else "disabled"
+        self.message_user(request, f"{len(changed)} {done}.", messages.SUCCESS)
+
+    def _note(self, request: HttpRequest, rows: list[DjangoModel], message: str) -> None:
+        if rows:
+            LogEntry.objects.log_actions(
+                user_id=request.user.pk or 0,
+                queryset=rows,
+                action_flag=CHANGE,
+                change_message=message,
+            )
+
+
+class TrackedAdmin(PolicyAdmin):
+    """Also shows where an object comes from and which fields discovery leaves alone."""
+
+    readonly_fields: ClassVar[Any] = ("provenance",)
+
+    @display(description="Origin", ordering="origin")
+    def origin_shown(self, row: Tracked) -> str:
+        return Origin(row.origin).label
+
+    @display(description="Provenance")
+    def provenance(self, row: Tracked) -> str:
+        if row.pk is None:
+            return "Yours: discovery will not change it."
+        origin = Origin(row.origin)
+        if not origin.is_machine:
+            return f"{origin.label}: discovery does not change it."
+        if not row.edited_fields:
+            return f"{origin.label}: what you edit here, discovery will leave alone."
+        edited = ", ".join(row.edited_fields)
+        return f"{origin.label}; discovery leaves your edits alone: {edited}."
+
+
+def dollars(price: Decimal | None) -> str:
+    """Return a price for people: all its digits, none to spare."""
+    return "unknown" if price is None else f"${format(price.normalize(), 'f')}"
