@@ -40,6 +40,10 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_HelpFormatter,
         )
 
+    def flags(self) -> list[str]:
+        """Return every option, as it is typed."""
+        return [option for action in self._actions for option in action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         raise UsageFault(f"{message.removeprefix('argument ')}\nSee '{self.prog} --help'.")
 
@@ -47,8 +51,8 @@ class Parser(argparse.ArgumentParser):
         """Parse all of `argv`; what `namespace` already holds stays unless it is given again."""
         _, unknown = self.parse_known_args(argv, namespace)
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings]
-            self.error(f"{unknown[0]!r} is not expected here{nearest(unknown[0], options)}")
+            hint = nearest(unknown[0], self.flags())
+            self.error(f"{unknown[0]!r} is not expected here{hint}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -29,4 +29,7 @@ def hand_over(command: str, arguments: Sequence[str]) -> NoReturn:
             f"'{command}' runs in the checkout's .venv, and {ROOT} has none. Run 'make run' there."
         )
     argv = [python, os.path.join(ROOT, "manage.py"), "ai-orchestra", command, *arguments]
-    os.execv(python, argv)  # noqa: S606 - no shell; the arguments stay as they were typed
+    try:
+        os.execv(python, argv)  # noqa: S606 - no shell; the arguments stay as they were typed
+    except OSError as fault:
+        raise CliError(f"{python} cannot be run: {fault.strerror}. Run 'make run'.") from fault

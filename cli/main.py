@@ -1,6 +1,7 @@
 """From an argument list to an exit code."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -12,6 +13,8 @@ from cli.commands.base import Command, Context
 from cli.commands.help import PROG, command_named, overview
 from cli.errors import BROKEN_PIPE, INTERRUPTED, OK, CliError, OutputFault, Refused
 from cli.output import printable, standard_console
+
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 LocalCommand = Callable[[str, Sequence[str]], int]
 
@@ -30,6 +33,8 @@ def main(argv: Sequence[str], local: LocalCommand = checkout.hand_over) -> int:
         _forget_stdout()
         return BROKEN_PIPE
     except OSError as fault:
+        if fault.errno not in _CANNOT_WRITE:
+            raise
         _forget_stdout()
         print(f"{PROG}: The output cannot be written: {fault.strerror}.", file=sys.stderr)
         return OutputFault.exit_code
