@@ -165,18 +165,19 @@ def read(variables: Mapping[str, str] | None = None) -> Environment:
 def database_settings(url: str) -> dict[str, object]:
     """Return the Django database settings that a checked `postgresql://` URL stands for.
 
-    Query parameters become libpq options (`sslmode`, `connect_timeout`), except `host`, which
-    may name the directory of a Unix socket.
+    Query parameters become libpq options (`sslmode`, `connect_timeout`), except `host` and `port`;
+    `host` may name the directory of a Unix socket.
     """
     parts = urlsplit(url)
     options: dict[str, object] = dict(parse_qsl(parts.query))
     host = options.pop("host", None) or parts.hostname or ""
+    port = options.pop("port", None) or parts.port or ""
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")) or "postgres",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": host,
-        "PORT": str(parts.port or ""),
+        "PORT": str(port),
         "OPTIONS": options,
     }

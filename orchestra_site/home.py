@@ -14,6 +14,8 @@ from orchestra_site.errors import HomeError
 # sun_path of sockaddr_un, less the terminating zero byte (unix(7)).
 LONGEST_SOCKET_PATH = 107
 DATABASE_USER = "orchestra"
+# Only a part of the socket's name, but one that PGPORT would otherwise change.
+POSTGRES_PORT = 5432
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Home:
     @property
     def sockets(self) -> Path:
         """The directory of the engines' sockets: `run`, or a short one when that is too long."""
-        if len(os.fsencode(self.run / "pg" / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH:
+        if _fits(self.run):
             return self.run
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"orchestra-{os.getuid()}-{name}"
@@ -61,7 +63,8 @@ class Home:
     @property
     def database_url(self) -> str:
         """Where the embedded PostgreSQL listens while it runs."""
-        return f"postgresql://{DATABASE_USER}@/postgres?host={quote(str(self.postgres_sockets))}"
+        where = quote(str(self.postgres_sockets))
+        return f"postgresql://{DATABASE_USER}@/postgres?host={where}&port={POSTGRES_PORT}"
 
     @property
     def redis_url(self) -> str:
@@ -87,7 +90,7 @@ class Home:
 
     def _prepare_sockets(self) -> None:
         directory = self.sockets
-        if len(os.fsencode(directory / "pg" / ".s.PGSQL.5432")) > LONGEST_SOCKET_PATH:
+        if not _fits(directory):
             raise HomeError(
                 f"Both ORCHESTRA_HOME ({self.root}) and the temporary directory have paths too long"
                 " for a Unix socket; set ORCHESTRA_HOME to a shorter one."
@@ -109,6 +112,11 @@ class Home:
                 f"{path} cannot be read or made ({exc.strerror or exc}); set SECRET_KEY, or"
                 " ORCHESTRA_HOME to a directory of yours."
             ) from exc
+
+
+def _fits(sockets: Path) -> bool:
+    longest = sockets / "pg" / f".s.PGSQL.{POSTGRES_PORT}"
+    return len(os.fsencode(longest)) <= LONGEST_SOCKET_PATH
 
 
 def write_private_once(path: Path, text: str) -> bool:

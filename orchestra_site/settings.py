@@ -205,3 +205,5 @@ LOGGING = {
 if WORKER.startswith("web"):
     # Views under ASGI change threads, so a connection kept per thread would leak: pool instead.
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
+    # A pooled connection may have died with a server that was restarted.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

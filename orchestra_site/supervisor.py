@@ -29,6 +29,7 @@ READY_LIMIT_S = 60.0
 PREPARE_LIMIT_S = 300.0
 TEND_INTERVAL_S = 0.5
 INSPECT_INTERVAL_S = 5.0
+_NO_OLLAMA = f"because no Ollama answers at {environ.DEFAULT_OLLAMA_URL}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -90,6 +91,8 @@ class Supervisor:
     def start(self) -> None:
         """Start everything and return when the service answers."""
         host, port = self.environment.api_host, self.environment.api_port
+        if self._simulate and self.environment.ollama_url:
+            raise CannotStart("--simulate contradicts OLLAMA_URL: leave one of them out.")
         listening.refuse_other_hosts(host)
         self.home.prepare()
         self._stack.enter_context(_alone(self.home))
@@ -265,10 +268,8 @@ class Supervisor:
         if password.exists():
             lines.append(f"             sign in as admin; the password is in {_short(password)}")
         if upstream.simulator_port is not None:
-            lines.append(
-                f"  Models     simulated at {upstream.url}: no Ollama answers at"
-                f" {environ.DEFAULT_OLLAMA_URL}"
-            )
+            reason = "as asked" if self._simulate else _NO_OLLAMA
+            lines.append(f"  Models     simulated at {upstream.url}, {reason}")
         else:
             lines.append(f"  Models     from Ollama at {upstream.url}")
         lines += [f"  Logs       {_short(self.home.logs)}", "", "Ctrl-C stops everything.", ""]

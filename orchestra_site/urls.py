@@ -1,7 +1,5 @@
 """The control plane's paths; agents' own endpoints meet them in `asgi.py`."""
 
-from importlib.util import find_spec
-
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
@@ -14,12 +12,6 @@ handler404 = "routing.api.problems.not_found"
 handler500 = "routing.api.problems.server_error"
 
 
-def _part(prefix: str, module: str) -> list[URLPattern | URLResolver]:
-    package = module.rpartition(".")[0]
-    there = find_spec(package) is not None and find_spec(module) is not None
-    return [path(prefix, include(module))] if there else []
-
-
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/dashboard")),
     path("admin", RedirectView.as_view(url="/admin/")),
@@ -29,6 +21,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
     path("api/v1/", include("routing.api.urls")),
     path("v1/", include(openai_urlpatterns)),
-    *_part("api/v1/", "telemetry.api.urls"),
-    *_part("", "dashboard.urls"),
+    path("", include("dashboard.urls")),
 ]

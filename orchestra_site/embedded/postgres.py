@@ -18,7 +18,7 @@ import psutil
 
 from orchestra_site.embedded import leash
 from orchestra_site.errors import PostgresError
-from orchestra_site.home import DATABASE_USER, Home
+from orchestra_site.home import DATABASE_USER, POSTGRES_PORT, Home
 
 VERSION = "18"
 SYSTEM_USER = "pgserver"
@@ -31,6 +31,7 @@ LEAST_FREE_MB = 150
 # waits for the disk (synchronous_commit stays on), because spools are released upon it.
 SETTINGS = {
     "listen_addresses": "",
+    "port": str(POSTGRES_PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "shared_buffers": "64MB",
@@ -137,7 +138,8 @@ class Postgres:
         self._own(draft)
         argv: list[str | Path] = [
             _program("initdb"), "-D", draft, "-U", DATABASE_USER, "--auth=trust",
-            "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions",
+            "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8", "--no-instructions",
         ]  # fmt: skip
         process = leash.spawn(argv, log=self.log, account=self._account)
         try:
@@ -164,7 +166,7 @@ class Postgres:
             process.kill()
         # PostgreSQL takes any live process with the old pid for a server: a reused pid blocks it.
         pid_file.unlink(missing_ok=True)
-        (self.home.postgres_sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+        (self.home.postgres_sockets / f".s.PGSQL.{POSTGRES_PORT}.lock").unlink(missing_ok=True)
 
     def _own(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -90,5 +90,5 @@ def test_a_database_url_becomes_django_settings() -> None:
 
 
 def test_a_database_url_may_name_a_socket() -> None:
-    read = environ.database_settings("postgresql://me@/app?host=%2Frun%2Fpg")
-    assert (read["HOST"], read["PORT"], read["OPTIONS"]) == ("/run/pg", "", {})
+    read = environ.database_settings("postgresql://me@/app?host=%2Frun%2Fpg&port=5433")
+    assert (read["HOST"], read["PORT"], read["OPTIONS"]) == ("/run/pg", "5433", {})

@@ -1,5 +1,6 @@
 """`up` as an operator meets it: started twice, on a busy port, killed, interrupted, again."""
 
+import contextlib
 import http.server
 import os
 import shutil
@@ -133,43 +134,47 @@ def test_commands_beside_it_find_its_engines(live_service: LiveService) -> None:
 def test_it_leaves_nothing_behind_and_finds_its_data_again(home: Path) -> None:
     """The life of one home: Ctrl-C to the whole group, a second start, kill -9, a third."""
     where = Home(home)
-    first = begin(home)
-    with psycopg.connect(where.database_url, autocommit=True) as connection:
+    with begun(home) as first:
+        fill(where)
+        password = (home / "admin_password").read_text()
+        family = family_of(first.pid)
+        assert len(family) >= 10
+        os.killpg(first.pid, signal.SIGINT)
+        assert first.wait(timeout=service.STOP_LIMIT_S) == 0
+        assert service.gone(family) == []
+        assert not (where.run / "engines.json").exists()
+
+    with begun(home) as second:
+        assert kept(where) == (42, 1)
+        family = family_of(second.pid)
+        second.kill()
+        second.wait()
+        assert service.gone(family, limit_s=10) == []
+
+    with begun(home) as third:
+        assert kept(where) == (42, 1)
+        assert (home / "admin_password").read_text() == password
+        leash.stop(third, signal.SIGTERM, service.STOP_LIMIT_S)
+        assert third.returncode == 0
+
+
+def fill(home: Home) -> None:
+    with psycopg.connect(home.database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-    with redis.Redis.from_url(where.redis_url) as store:
+    with redis.Redis.from_url(home.redis_url) as store:
         store.xadd("kept", {"answer": "42"})
-    password = (home / "admin_password").read_text()
-    family = family_of(first.pid)
-    assert len(family) >= 10
-
-    os.killpg(first.pid, signal.SIGINT)
-    assert first.wait(timeout=service.STOP_LIMIT_S) == 0
-    assert service.gone(family) == []
-    assert not (where.run / "engines.json").exists()
-
-    second = begin(home)
-    assert kept(where) == (42, 1)
-    family = family_of(second.pid)
-    second.kill()
-    second.wait()
-    assert service.gone(family, limit_s=10) == []
-
-    third = begin(home)
-    assert kept(where) == (42, 1)
-    assert (home / "admin_password").read_text() == password
-    leash.stop(third, signal.SIGTERM, service.STOP_LIMIT_S)
-    assert third.returncode == 0
 
 
-def begin(home: Path) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def begun(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the service and wait for it; whatever the block did, nothing of it remains."""
     port = service.free_port()
     process = service.start(home, port, WEB_WORKERS="1")
     try:
         service.wait_ready(process, f"http://127.0.0.1:{port}", home / "up.txt")
-    except BaseException:
+        yield process
+    finally:
         leash.stop(process, signal.SIGTERM, service.STOP_LIMIT_S)
-        raise
-    return process
 
 
 def kept(home: Home) -> tuple[int, int]:
@@ -181,11 +186,16 @@ def kept(home: Home) -> tuple[int, int]:
 
 
 def test_it_stops_when_its_home_is_removed(home: Path) -> None:
-    process = begin(home)
-    family = family_of(process.pid)
-    shutil.rmtree(home)
-    assert process.wait(timeout=30) == 1
-    assert service.gone(family) == []
+    away = home.with_name(f"{home.name}-away")
+    with begun(home) as process:
+        family = family_of(process.pid)
+        home.rename(away)
+        try:
+            assert process.wait(timeout=20) == 1
+            assert service.gone(family) == []
+            assert (away / "up.txt").read_text().endswith("was removed; stopping.\n")
+        finally:
+            away.rename(home)
 
 
 def test_it_can_be_interrupted_while_it_starts(home: Path) -> None:
