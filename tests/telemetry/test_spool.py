@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +78,8 @@ def test_segments_rotate_by_size_and_by_age(
     by_size.close()
     by_age = SpoolWriter(tmp_path, "web-1", segment_age_s=10.0)
     by_age.append(b"first")
-    later = writer_module.time.monotonic() + 11
-    monkeypatch.setattr(writer_module.time, "monotonic", lambda: later)
+    later = time.monotonic() + 11
+    monkeypatch.setattr("telemetry.spool.writer.time.monotonic", lambda: later)
     by_age.append(b"second")
     assert len(segments(by_age.directory)) == 2
     by_age.close()
