@@ -7,7 +7,7 @@ from typing import Any
 
 from routing.engine.errors import NotReady, RoutingError
 from routing.lanes.contracts import ProblemField
-from routing.lanes.problems import BadRequest, Failure, failure_of
+from routing.lanes.problems import BadRequest, failure_of, internal_error
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.table import BY_ROUTE, Lane
@@ -57,8 +57,7 @@ class LaneDoor:
             return
         except Exception:
             logger.exception("%s failed", lane.path)
-            failure = Failure(500, "internal_error", "The request could not be carried out.")
-            reply = lane.error_shape(failure, None)
+            reply = lane.error_shape(internal_error(), None)
         await _send(reply, receive, send)
 
     async def _reply(self, lane: Lane, scope: Scope, receive: Receive) -> Reply:
@@ -143,6 +142,8 @@ async def _body(receive: Receive) -> bytes:
     if message["type"] == "http.disconnect":
         raise CallerLeft
     body: bytes = message.get("body", b"")
+    if len(body) > MAX_BODY_BYTES:
+        raise _too_large()
     if not message.get("more_body"):
         return body
     parts, size = [body], len(body)
@@ -158,7 +159,8 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _check_length(value: bytes) -> None:
-    if value.isdigit() and int(value) > MAX_BODY_BYTES:
+    # More than twenty digits are refused before Python is asked to make a number of them.
+    if value.isdigit() and (len(value) > 20 or int(value) > MAX_BODY_BYTES):
         raise _too_large()
 
 
@@ -191,20 +193,24 @@ async def _send(reply: Reply, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": reply.body})
         return
     headers += [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    start = {"type": "http.response.start", "status": reply.status, "headers": headers}
     try:
-        with _CallerWatch(receive):
-            await _send_stream(reply.stream, send)
+        await _send_stream(reply, reply.stream, start, receive, send)
     except CallerLeft:
         return
+    except RoutingError as exc:
+        # Too late to tell the caller, who sees a stream without its end.
+        logger.error("A stream was cut off: %s", exc)
 
 
-async def _send_stream(stream: AsyncIterator[bytes], send: Send) -> None:
+async def _send_stream(
+    reply: Reply, stream: AsyncIterator[bytes], start: Message, receive: Receive, send: Send
+) -> None:
     try:
-        async for chunk in stream:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        with _CallerWatch(receive):
+            await send(start)
+            async for chunk in stream:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
     finally:
-        closing = getattr(stream, "aclose", None)
-        if closing is not None:
-            await closing()
+        await reply.close()
     await send({"type": "http.response.body", "body": b""})

@@ -8,6 +8,7 @@ from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
 from routing.lanes.execute import Trail
 from routing.lanes.ids import new_id
+from routing.lanes.problems import Failure
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Usage
 from telemetry.record import RequestKind, RequestRecord
@@ -127,12 +128,14 @@ class Exchange:
         """Record success; raises NotReady where the record cannot be kept."""
         self._record(bill, status=200, error_type="", message="")
 
-    def fail(self, status: int, code: str, message: str, bill: Bill | None = None) -> None:
+    def fail(self, failure: Failure, bill: Bill | None = None) -> None:
         """Record a failure the caller saw; raises NotReady where the record cannot be kept."""
-        self._record(bill, status=status, error_type=code, message=message[:MAX_ERROR_CHARS])
+        message = (failure.recorded or failure.detail)[:MAX_ERROR_CHARS]
+        self._record(bill, status=failure.status, error_type=failure.code, message=message)
 
     def caller_left(self, bill: Bill | None = None) -> None:
-        self.fail(CALLER_LEFT_STATUS, CALLER_LEFT, "The caller closed the connection.", bill)
+        left = "The caller closed the connection."
+        self._record(bill, status=CALLER_LEFT_STATUS, error_type=CALLER_LEFT, message=left)
 
     def _record(self, bill: Bill | None, *, status: int, error_type: str, message: str) -> None:
         if self._recorded:

@@ -27,7 +27,7 @@ from routing.lanes.contracts import (
 )
 from routing.lanes.exchange import Exchange, estimate_tokens
 from routing.lanes.execute import Job, complete
-from routing.lanes.problems import bad_json, bad_request, failure_of
+from routing.lanes.problems import bad_json, bad_request, failure_of, internal_error
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Call
@@ -79,6 +79,9 @@ async def route_request(runtime: Runtime, body: bytes) -> Reply:
         return _failed(exchange, exc)
     except asyncio.CancelledError:
         exchange.caller_left()
+        raise
+    except Exception:
+        exchange.fail(internal_error())
         raise
 
 
@@ -203,5 +206,5 @@ def considerations(runtime: Runtime, need: Need) -> list[Consideration]:
 def _failed(exchange: Exchange, exc: RoutingError) -> Reply:
     """Record the failure and return it as a problem document."""
     failure = failure_of(exc)
-    exchange.fail(failure.status, failure.code, failure.detail)
+    exchange.fail(failure)
     return Reply.problem(failure, exchange.request_id)

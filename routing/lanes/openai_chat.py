@@ -1,6 +1,7 @@
 """OpenAI's chat completions, whole and streamed, over the same engine and records."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,10 +17,19 @@ from routing.engine.policy import Candidate
 from routing.lanes.contracts import MaxTokens, ProblemField, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
-from routing.lanes.problems import BadRequest, Failure, bad_json, bad_request, failure_of
+from routing.lanes.problems import (
+    BadRequest,
+    Failure,
+    bad_json,
+    bad_request,
+    failure_of,
+    internal_error,
+)
 from routing.lanes.reply import SSE_TYPE, Reply
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Call, Piece, Usage
+
+logger = logging.getLogger(__name__)
 
 # Parameters handed on as they are to upstreams that know them.
 PASSED_ON = (
@@ -31,14 +41,49 @@ AUTO = "auto"
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
+class ImageUrl(msgspec.Struct, omit_defaults=True):
+    url: str
+    detail: str | None = None
+
+
+class Part(msgspec.Struct, omit_defaults=True):
+    """One part of a message; `text` and `image_url` go with the types of the same names."""
+
+    type: str
+    text: str | None = None
+    image_url: ImageUrl | str | None = None
+
+
+class CalledFunction(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, omit_defaults=True):
+    id: str = ""
+    function: CalledFunction | None = None
+
+
 class Message(msgspec.Struct, omit_defaults=True):
     """One message; `content` is text or OpenAI's list of parts."""
 
     role: Role
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[Part] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+
+
+class JsonSchema(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+    schema: dict[str, Any] | None = None
+
+
+class ResponseFormat(msgspec.Struct, omit_defaults=True):
+    """How the answer is to be written: `text`, `json_object` or `json_schema`."""
+
+    type: str
+    json_schema: JsonSchema | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -57,7 +102,7 @@ class ChatRequest(msgspec.Struct):
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=1, description="One choice only.")] | None = None
     tools: list[dict[str, Any]] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
 
 
 class AnswerMessage(msgspec.Struct, omit_defaults=True):
@@ -136,15 +181,18 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
         stream = await open_stream(runtime, job)
     except RoutingError as exc:
         failure = failure_of(exc)
-        exchange.fail(failure.status, failure.code, failure.detail)
+        exchange.fail(failure)
         return error_reply(failure, exchange.request_id)
     except asyncio.CancelledError:
         exchange.caller_left()
         raise
+    except Exception:
+        exchange.fail(internal_error())
+        raise
     exchange.trail.answered_by = stream.candidate
     exchange.first_token_ms = exchange.elapsed_ms
     parts = _Chunks(runtime, exchange, stream, wants_usage=ask.wants_usage)
-    return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run())
+    return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run(), parts.close)
 
 
 def _decode(body: bytes) -> Ask:
@@ -155,6 +203,8 @@ def _decode(body: bytes) -> Ask:
         raise bad_request(exc, ChatRequest) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise bad_json(exc) from exc
+    except RecursionError as exc:
+        raise bad_json(ValueError("it is nested too deeply")) from exc
     params = {name: raw[name] for name in PASSED_ON if raw.get(name) is not None}
     return Ask(request, raw["messages"], params)
 
@@ -175,12 +225,11 @@ def _need(runtime: Runtime, ask: Ask) -> Need:
     return Need(task=task, prompt_tokens=tokens, max_tokens=ask.max_tokens, model=model)
 
 
-def _message_tokens(content: str | list[dict[str, Any]] | None) -> int:
+def _message_tokens(content: str | list[Part] | None) -> int:
     """Estimate one message; a template adds about four tokens around each."""
     if isinstance(content, str):
         return estimate_tokens(content) + 4
-    texts = (part.get("text") for part in content or ())
-    return 4 + sum(estimate_tokens(t) for t in texts if isinstance(t, str))
+    return 4 + sum(estimate_tokens(part.text) for part in content or () if part.text)
 
 
 def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> Job:
@@ -251,10 +300,20 @@ class _Chunks:
                     yield event
             yield self._end()
         except RoutingError as exc:
-            yield self._broken(exc)
+            yield self._broken(failure_of(exc))
         except (asyncio.CancelledError, GeneratorExit):
             self._exchange.caller_left(self._bill())
             raise
+        except Exception:
+            logger.exception("A stream failed")
+            yield self._broken(internal_error())
+        finally:
+            await self._stream.close()
+
+    async def close(self) -> None:
+        """End what its caller left before `run` began; afterwards nothing is left to do."""
+        try:
+            self._exchange.caller_left(self._bill())
         finally:
             await self._stream.close()
 
@@ -281,10 +340,9 @@ class _Chunks:
             usage = _sse({**self._head, "choices": [], "usage": _usage(bill)})
         return usage + b"data: [DONE]\n\n"
 
-    def _broken(self, exc: RoutingError) -> bytes:
+    def _broken(self, failure: Failure) -> bytes:
         """Say plainly that the answer is not whole: an error event, and no end marker."""
-        failure = failure_of(exc)
-        self._exchange.fail(failure.status, failure.code, failure.detail, self._bill())
+        self._exchange.fail(failure, self._bill())
         return _sse(error_body(failure))
 
     def _bill(self) -> Bill:

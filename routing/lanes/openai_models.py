@@ -25,6 +25,7 @@ class ModelList(msgspec.Struct):
 
 async def list_models(runtime: Runtime, body: bytes) -> Reply:
     """Return `auto`, `auto:<task>` for each task with a model, and every offered model."""
+    runtime.require_policy()
     policy = runtime.policy
     able = {task for c in policy.candidates for task in c.model.capabilities}
     # Embedding is not chat: it has no automatic name here.

@@ -73,6 +73,9 @@ class Failure:
     fields: tuple[ProblemField, ...] = ()
     candidates: tuple[ProblemCandidate, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
+    # For the record instead of `detail`, where that quotes what an upstream said: it may quote
+    # the prompt.
+    recorded: str = ""
 
     def problem(self, request_id: str | None) -> Problem:
         return Problem(
@@ -96,7 +99,7 @@ def failure_of(exc: RoutingError) -> Failure:
     if isinstance(exc, UnknownModel):
         return Failure(404, exc.code, str(exc), (_model_field(exc),))
     if isinstance(exc, RefusedByUpstream):
-        return Failure(exc.status if exc.status in (400, 413, 422) else 400, exc.code, str(exc))
+        return _refused(exc)
     if isinstance(exc, AttemptsFailed):
         return _attempts_failed(exc)
     if isinstance(exc, DeadlineExceeded):
@@ -104,8 +107,19 @@ def failure_of(exc: RoutingError) -> Failure:
     if isinstance(exc, NotReady):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
     if isinstance(exc, ProviderError):
-        return Failure(502, exc.code, str(exc))
+        return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")
+    return internal_error()
+
+
+def internal_error() -> Failure:
+    """Return what a caller is told of a fault of ours: nothing of its inside."""
     return Failure(500, "internal_error", "The request could not be carried out.")
+
+
+def _refused(exc: RefusedByUpstream) -> Failure:
+    status = exc.status if exc.status in (400, 413, 422) else 400
+    recorded = f"Endpoint '{exc.endpoint}' refused the request with status {exc.status}."
+    return Failure(status, exc.code, str(exc), recorded=recorded)
 
 
 def _no_candidate(exc: NoCandidate) -> Failure:

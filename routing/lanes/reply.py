@@ -1,6 +1,6 @@
 """What a handler hands to a door: status, headers, and a body that is whole or streamed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from routing.lanes.contracts import encode
@@ -20,9 +20,19 @@ class Reply:
     content_type: str = JSON_TYPE
     headers: dict[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
+    # Called when a stream is over, even if it never began: a generator cannot tell of that.
+    on_close: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
     def problem(cls, failure: Failure, request_id: str | None = None) -> "Reply":
         """Return `failure` as RFC 9457 problem details."""
         body = encode(failure.problem(request_id))
         return cls(failure.status, body, PROBLEM_TYPE, failure.headers)
+
+    async def close(self) -> None:
+        """End the stream, whatever state it is in."""
+        closing = getattr(self.stream, "aclose", None)
+        if closing is not None:
+            await closing()
+        if self.on_close is not None:
+            await self.on_close()

@@ -60,12 +60,15 @@ class Runtime:
 
     def admit(self) -> None:
         """Raise NotReady if new work must not start."""
-        if not self.ready:
-            raise NotReady("No policy is loaded yet; try again in a moment.")
+        self.require_policy()
         if not self.recorder.admits():
             raise NotReady(
                 "Records cannot be kept: the spool is full or its disk is. Check the conductor."
             )
+
+    def require_policy(self) -> None:
+        if not self.ready:
+            raise NotReady("No policy is loaded yet; try again in a moment.")
 
     def live(self, candidate: Candidate) -> OfferingState | None:
         """Return the state of an offering, or None if the policy dropped it meanwhile."""
@@ -163,10 +166,10 @@ class Runtime:
     def _make_provider(self, endpoint: EndpointSpec) -> Provider | None:
         try:
             key = self._resolve_secret(endpoint.api_key_ref) if endpoint.api_key_ref else ""
+            return provider_for(endpoint, key)
         except (OSError, LookupError, ValueError) as exc:
             logger.warning("Endpoint '%s' cannot be used: %s", endpoint.name, exc)
             return None
-        return provider_for(endpoint, key)
 
     def _to_epoch(self, monotonic: float) -> float:
         return time.time() + monotonic - self.clock()

@@ -1,5 +1,6 @@
 """An Ollama server, in its native protocol, with its load options pinned."""
 
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,16 +9,28 @@ import msgspec
 from routing.engine.errors import MalformedAnswer, StreamCut, UpstreamFault
 from routing.providers.base import Answer, Call, Piece, Usage
 from routing.providers.sse import PartTooLong, lines
-from routing.providers.transport import MAX_QUOTED, Transport
+from routing.providers.transport import MAX_QUOTED, UNDECODABLE, Transport
 
 # OpenAI's parameter names that Ollama takes as options, unchanged.
 _OPTIONS = ("top_p", "top_k", "seed", "stop", "frequency_penalty", "presence_penalty", "min_p")
+# Roles of OpenAI's that Ollama's templates would silently leave out, and what they mean there.
+_ROLES = {"developer": "system", "function": "tool"}
 _NS_PER_MS = 1_000_000
 
 
+class _Function(msgspec.Struct):
+    name: str = ""
+    arguments: dict[str, Any] | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function
+    id: str = ""
+
+
 class _Message(msgspec.Struct):
-    content: str = ""
-    tool_calls: list[dict[str, Any]] | None = None
+    content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
 
 
 class _Line(msgspec.Struct):
@@ -34,7 +47,7 @@ class _Line(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        return self.message.content if self.message else self.response
+        return (self.message.content or "") if self.message else self.response
 
     @property
     def usage(self) -> Usage | None:
@@ -66,7 +79,7 @@ class OllamaProvider:
         line = self._line(await self._http.post(path, body))
         if not line.done:
             raise StreamCut(self.endpoint, f"Endpoint '{self.endpoint}' sent half an answer.")
-        calls = _tool_calls(line)
+        calls = _tool_calls(line, 0)
         return Answer(
             text=line.text,
             finish_reason="tool_calls" if calls else _finish(line.done_reason),
@@ -77,13 +90,13 @@ class OllamaProvider:
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
         path, body = request(call, stream=True)
-        called_tools = False
+        called = 0
         async with self._http.stream(path, body) as chunks:
             async for raw in self._lines(chunks):
                 line = self._line(raw)
-                calls = _tool_calls(line)
-                called_tools = called_tools or bool(calls)
-                yield self._piece(line, calls, called_tools=called_tools)
+                calls = _tool_calls(line, called)
+                called += len(calls or ())
+                yield self._piece(line, calls, called_tools=called > 0)
                 if line.done:
                     return
         raise StreamCut(
@@ -96,7 +109,7 @@ class OllamaProvider:
             body["keep_alive"] = call.keep_alive
         try:
             answer = _decode_embeddings(await self._http.post("/api/embed", body))
-        except msgspec.DecodeError as exc:
+        except UNDECODABLE as exc:
             raise self._malformed() from exc
         if len(answer.embeddings) != len(call.inputs or ()):
             raise self._malformed()
@@ -120,7 +133,7 @@ class OllamaProvider:
     def _line(self, raw: bytes) -> _Line:
         try:
             line = _decode_line(raw)
-        except msgspec.DecodeError as exc:
+        except UNDECODABLE as exc:
             raise self._malformed() from exc
         if line.error is not None:
             said = f"Endpoint '{self.endpoint}' reported: {line.error[:MAX_QUOTED]}"
@@ -187,7 +200,8 @@ def _format(response_format: Any) -> Any:
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """Return OpenAI's message in Ollama's shape: text in one string, images beside it."""
     content = message.get("content")
-    out: dict[str, Any] = {"role": message.get("role", "user"), "content": content or ""}
+    role = message.get("role", "user")
+    out: dict[str, Any] = {"role": _ROLES.get(role, role), "content": content or ""}
     if isinstance(content, list):
         parts = [p for p in content if isinstance(p, dict)]
         out["content"] = "\n".join(p.get("text", "") for p in parts if p.get("type") == "text")
@@ -219,20 +233,21 @@ def _tool_call_to_ollama(call: dict[str, Any]) -> dict[str, Any]:
     return {"function": {"name": function.get("name", ""), "arguments": arguments}}
 
 
-def _tool_calls(line: _Line) -> list[dict[str, Any]] | None:
-    """Return Ollama's tool calls as OpenAI writes them: arguments are a JSON string."""
+def _tool_calls(line: _Line, first: int) -> list[dict[str, Any]] | None:
+    """Return Ollama's tool calls as OpenAI writes them, numbered from `first` in this answer."""
     if line.message is None or not line.message.tool_calls:
         return None
     calls = []
-    for index, call in enumerate(line.message.tool_calls):
-        function = call.get("function") or {}
-        arguments = msgspec.json.encode(function.get("arguments") or {}).decode()
+    for index, call in enumerate(line.message.tool_calls, first):
+        # OpenAI's arguments are JSON in a string.
+        arguments = msgspec.json.encode(call.function.arguments or {}).decode()
         calls.append(
             {
                 "index": index,
-                "id": call.get("id") or f"call_{index}_{function.get('name', '')}",
+                # Callers answer by this id, and may hold several answers' calls at once.
+                "id": call.id or f"call_{secrets.token_hex(8)}",
                 "type": "function",
-                "function": {"name": function.get("name", ""), "arguments": arguments},
+                "function": {"name": call.function.name, "arguments": arguments},
             }
         )
     return calls

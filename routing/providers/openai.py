@@ -9,7 +9,7 @@ import msgspec
 from routing.engine.errors import MalformedAnswer, StreamCut, UpstreamFault
 from routing.providers.base import Answer, Call, Piece, Usage
 from routing.providers.sse import PartTooLong, events
-from routing.providers.transport import Transport
+from routing.providers.transport import UNDECODABLE, Transport
 
 
 class _Usage(msgspec.Struct):
@@ -28,8 +28,9 @@ class _Choice(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    choices: list[_Choice]
+    choices: list[_Choice] = msgspec.field(default_factory=list)
     usage: _Usage | None = None
+    error: Any = None
 
 
 class _ChunkChoice(msgspec.Struct):
@@ -78,9 +79,13 @@ class OpenAIProvider:
         content = await self._http.post("/chat/completions", payload(call))
         try:
             completion = _decode_completion(content)
-            choice = completion.choices[0]
-        except (msgspec.DecodeError, IndexError) as exc:
+        except UNDECODABLE as exc:
             raise self._malformed() from exc
+        if completion.error is not None:
+            raise self._reported()
+        if not completion.choices:
+            raise self._malformed()
+        choice = completion.choices[0]
         return Answer(
             text=choice.message.content or "",
             finish_reason=choice.finish_reason or "stop",
@@ -110,7 +115,7 @@ class OpenAIProvider:
         )
         try:
             embeddings = _decode_embeddings(content)
-        except msgspec.DecodeError as exc:
+        except UNDECODABLE as exc:
             raise self._malformed() from exc
         vectors = [v.embedding for v in sorted(embeddings.data, key=lambda v: v.index)]
         if len(vectors) != len(call.inputs or ()):
@@ -130,12 +135,10 @@ class OpenAIProvider:
     def _piece(self, data: bytes) -> Piece:
         try:
             chunk = _decode_chunk(data)
-        except msgspec.DecodeError as exc:
+        except UNDECODABLE as exc:
             raise self._malformed() from exc
         if chunk.error is not None:
-            raise UpstreamFault(
-                self.endpoint, f"Endpoint '{self.endpoint}' reported an error in its stream."
-            )
+            raise self._reported()
         if not chunk.choices:
             return Piece(usage=_usage(chunk.usage))
         choice = chunk.choices[0]
@@ -145,6 +148,10 @@ class OpenAIProvider:
             finish_reason=choice.finish_reason,
             usage=_usage(chunk.usage),
         )
+
+    def _reported(self) -> UpstreamFault:
+        said = f"Endpoint '{self.endpoint}' reported an error in its answer."
+        return UpstreamFault(self.endpoint, said)
 
     def _malformed(self) -> MalformedAnswer:
         return MalformedAnswer(

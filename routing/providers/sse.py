@@ -7,30 +7,41 @@ MAX_PART_BYTES = 8 * 1024 * 1024
 
 
 class PartTooLong(ValueError):
-    """Raised when a stream goes on without a line end for longer than MAX_PART_BYTES."""
+    """Raised when a line or an event is longer than MAX_PART_BYTES."""
 
 
 async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines of a stream without their ends; a last line needs no end."""
-    pending = b""
+    pending: list[bytes] = []
+    size = 0
     async for chunk in chunks:
-        *whole, pending = (pending + chunk).split(b"\n")
-        for line in whole:
-            yield line.rstrip(b"\r")
-        if len(pending) > MAX_PART_BYTES:
+        first, *others = chunk.split(b"\n")
+        # Joined once a line, not once a chunk: a long line may come in thousands of chunks.
+        pending.append(first)
+        size += len(first)
+        if size > MAX_PART_BYTES:
             raise PartTooLong
-    if pending:
-        yield pending.rstrip(b"\r")
+        if others:
+            yield b"".join(pending).rstrip(b"\r")
+            for line in others[:-1]:
+                yield line.rstrip(b"\r")
+            pending, size = [others[-1]], len(others[-1])
+    if size:
+        yield b"".join(pending).rstrip(b"\r")
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the data of each server-sent event; comments and other fields are skipped."""
     data: list[bytes] = []
+    size = 0
     async for line in lines(chunks):
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
+            size += len(line)
+            if size > MAX_PART_BYTES:
+                raise PartTooLong
         elif not line and data:
             yield b"\n".join(data)
-            data.clear()
+            data, size = [], 0
     if data:
         yield b"\n".join(data)

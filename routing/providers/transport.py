@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import (
+    BuilderError,
     ConnectError,
     ConnectTimeoutError,
     DecodeError,
     PyreqwestError,
     RequestTimeoutError,
+    WriteError,
 )
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response
@@ -34,6 +36,10 @@ CONNECT_TIMEOUT = timedelta(seconds=5)
 # Idle connections are dropped before common servers do (75 s in nginx, 60 s elsewhere).
 IDLE_TIMEOUT = timedelta(seconds=30)
 MAX_QUOTED = 300  # characters of an upstream's own words that are passed on
+# Nobody means more by it; a wrong clock or a hostile one must not close an endpoint for years.
+MAX_RETRY_AFTER_S = 3600.0
+# What decoding an upstream's bytes can raise: msgspec leaves the last two to Python.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 encode = msgspec.json.Encoder().encode
 
@@ -44,6 +50,7 @@ class Transport:
     def __init__(self, endpoint: str, base_url: str, api_key: str = "") -> None:
         self.endpoint = endpoint
         self.base_url = base_url.rstrip("/")
+        self._api_key = api_key
         self._client = self._build(api_key)
 
     def __repr__(self) -> str:
@@ -98,8 +105,10 @@ class Transport:
             yield bytes(chunk)
 
     def _failure(self, exc: PyreqwestError) -> ProviderError:
-        if isinstance(exc, ConnectError | ConnectTimeoutError):
+        if isinstance(exc, ConnectError | ConnectTimeoutError | WriteError):
             return ConnectFailed(self.endpoint, f"Could not connect to endpoint '{self.endpoint}'.")
+        if isinstance(exc, BuilderError):
+            return Misconfigured(self.endpoint, f"The URL of '{self.endpoint}' cannot be used.")
         if isinstance(exc, RequestTimeoutError):
             return UpstreamTimeout(self.endpoint, f"Endpoint '{self.endpoint}' did not answer.")
         if isinstance(exc, DecodeError):
@@ -110,7 +119,13 @@ class Transport:
     def refusal(self, response: Response, content: bytes) -> ProviderError:
         """Return the error that a status other than 200 stands for."""
         status, name = response.status, self.endpoint
+        if status in (401, 403) or status < 400:
+            # Its refusal of our credential, which it may quote, or a redirect: not the caller's.
+            remedy = "check its URL" if status < 400 else "check its key"
+            return Misconfigured(name, f"Endpoint '{name}' answered {status}; {remedy}.")
         message, code = upstream_words(content)
+        if self._api_key:
+            message = message.replace(self._api_key, "***")
         said = f"Endpoint '{name}' answered {status}" + (f": {message}" if message else ".")
         wait_s = retry_after_s(response.get_header("retry-after"))
         if status in (429, 503):
@@ -119,9 +134,6 @@ class Transport:
             return UpstreamTimeout(name, said)
         if status >= 500:
             return UpstreamFault(name, said, retry_after_s=wait_s)
-        if status in (401, 403) or status < 400:
-            # Its refusal of our credential, or a redirect: no fault of the caller's.
-            return Misconfigured(name, said)
         return RefusedByUpstream(name, said, status=status, kind=_kind(status, message, code))
 
 
@@ -136,7 +148,7 @@ def upstream_words(content: bytes) -> tuple[str, str]:
     """Return (message, code) of an error body in Ollama's or OpenAI's shape, else ('', '')."""
     try:
         error = msgspec.json.decode(content)["error"]
-    except (msgspec.DecodeError, KeyError, TypeError, IndexError):
+    except (*UNDECODABLE, KeyError, TypeError, IndexError):
         return "", ""
     if isinstance(error, str):
         return error[:MAX_QUOTED], ""
@@ -155,15 +167,18 @@ def _kind(status: int, message: str, code: str) -> str:
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Return the seconds a `Retry-After` header asks for (delta or HTTP date), or None."""
+    """Return the seconds a `Retry-After` header asks for (delta or HTTP date), or None.
+
+    Between 0 and MAX_RETRY_AFTER_S, whatever it says.
+    """
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        wait_s = float(value)
     except ValueError:
-        pass
-    try:
-        at = email.utils.parsedate_to_datetime(value).timestamp()
-    except ValueError:
-        return None
-    return max(0.0, at - time.time())
+        try:
+            wait_s = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    # Not a number compares with nothing, so `min` and `max` alone would let it through.
+    return None if wait_s != wait_s else min(max(0.0, wait_s), MAX_RETRY_AFTER_S)
