@@ -104,7 +104,8 @@ export class Chart {
   }
 
   draw(points, endMs) {
-    this.points = points;
+    // After a pause of the conductor 300 points reach further back than the chart does.
+    this.points = points.filter((point) => point.at_ms >= endMs - WINDOW_MS);
     this.endMs = endMs;
     const top = this.ceiling ?? this.scale();
     this.lines.forEach((line, index) => this.drawLine(this.paths[index], this.runs(line, top)));
