@@ -22,7 +22,7 @@ class MembersFormSet(PlainFormSet):
         if any(self.errors) or not self.instance.name:
             return
         kept = [form for form in self.forms if form.cleaned_data and not self._is_deleted(form)]
-        kept.sort(key=lambda form: form.cleaned_data.get("position") or 0)
+        kept = self._in_order(kept)
         names = tuple(form.cleaned_data["model"].name for form in kept)
         models = Tables.of(document_from_orm()).models
         for problem in rules.chain_members(self.instance.spec(names), models):
@@ -31,6 +31,20 @@ class MembersFormSet(PlainFormSet):
                 kept[int(index)].add_error("model", problem.message)
             else:
                 self._non_form_errors.append(problem.message)  # type: ignore[attr-defined]
+
+    def _in_order(self, kept: list[Any]) -> list[Any]:
+        """Return the forms as they stood on the page.
+
+        Dragging numbers every row; a row that was only added has a number that another one has.
+        """
+        positions = [form.instance.position for form in kept]
+        if len(set(positions)) < len(positions):
+            last = max((form.instance.position for form in kept if form.instance.pk), default=-1)
+            for form in kept:
+                if not form.instance.pk:
+                    last += 1
+                    form.instance.position = last
+        return sorted(kept, key=lambda form: int(form.instance.position))
 
     def _is_deleted(self, form: Any) -> bool:
         return self.can_delete and self._should_delete_form(form)  # type: ignore[attr-defined]
@@ -46,6 +60,7 @@ class MembersInline(PlainInline):
     ordering_field = "position"
     hide_ordering_field = True
     extra = 0
+    hide_title = True
     verbose_name_plural = "Members, asked from top to bottom"
 
 

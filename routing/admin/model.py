@@ -1,5 +1,6 @@
 """Models and their capability records."""
 
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from django import forms
@@ -27,6 +28,13 @@ class ModelForm(PlainForm):
         widget=CheckBoxes,
         help_text="The tasks it may be chosen for.",
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The database gives back nine decimals, and a zero as 0E-9.
+        for name, value in self.initial.items():
+            if isinstance(value, Decimal):
+                self.initial[name] = format(value.normalize(), "f")
 
     class Meta:
         model = Model
@@ -89,7 +97,7 @@ class ModelAdmin(TrackedAdmin):
 
     @display(description="RAM", ordering="ram_required_gb")
     def ram(self, model: Model) -> str:
-        return f"{model.ram_required_gb:g} GB" if model.ram_required_gb else "-"
+        return f"{model.ram_required_gb:g}\u00a0GB" if model.ram_required_gb else "-"
 
     @display(description="$ per 1k in / out", ordering="cost_per_1k_output_usd")
     def price(self, model: Model) -> str:

@@ -14,6 +14,7 @@ class OfferingInline(PlainInline):
     model = Offering
     fields = ("endpoint", "upstream_model", "num_ctx", "keep_alive", "enabled")
     extra = 0
+    hide_title = True
     tab = True
 
 

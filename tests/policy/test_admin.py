@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -19,6 +20,13 @@ from tests.policy.catalogue import a_chain, a_model, an_endpoint, an_offering
 pytestmark = pytest.mark.django_db
 
 NOUNS = ("model", "endpoint", "offering", "fallbackchain", "routingprofile")
+
+
+@pytest.fixture
+def admin_client(client: Client) -> Client:
+    """Signed in without a password, whose slow hash nothing here needs."""
+    client.force_login(User.objects.create(username="ada", is_staff=True, is_superuser=True))
+    return client
 
 
 def url(noun: str, page: str, *args: object) -> str:
@@ -93,7 +101,7 @@ def test_the_list_tells_what_matters(admin_client: Client, simulator: SimulatedH
     page = admin_client.get(url("model", "changelist")).content.decode()
     assert "$0.00015 / unknown" in page
     assert "free" in page
-    assert "6.3 GB" in page
+    assert "6.3\u00a0GB" in page
     assert "ready" in page
     assert "not offered" in page
 
@@ -114,6 +122,13 @@ def test_a_model_is_added_and_edited(admin_client: Client) -> None:
     model.refresh_from_db()
     assert model.quality_tier == "high"
     assert LogEntry.objects.count() == 2
+
+
+def test_prices_are_written_out(admin_client: Client) -> None:
+    model = a_model(cost_per_1k_input_usd=Decimal(0), cost_per_1k_output_usd=Decimal("0.00015"))
+    form = admin_client.get(url("model", "change", model.pk)).context["adminform"].form
+    assert form["cost_per_1k_input_usd"].value() == "0"
+    assert form["cost_per_1k_output_usd"].value() == "0.00015"
 
 
 def test_an_edit_of_a_found_model_is_remembered(admin_client: Client) -> None:
@@ -204,6 +219,27 @@ def test_a_chain_keeps_the_order_it_was_given(admin_client: Client) -> None:
     response = admin_client.post(url("fallbackchain", "add"), form, follow=True)
     assert document_from_orm().chains[0].models == ("zeta", "alpha")
     assert "No endpoint offers zeta; it will be skipped." in response.content.decode()
+
+
+def test_members_added_without_dragging_come_last(admin_client: Client) -> None:
+    one, two, three, four = (a_model(name) for name in ("one", "two", "three", "four"))
+    chain = a_chain("c", one, two, for_task="completion")
+    entries = list(chain.entries.all())
+    rows = {
+        "entries-INITIAL_FORMS": "2",
+        "entries-0-id": entries[0].pk,
+        "entries-1-id": entries[1].pk,
+        "entries-2-position": "0",
+        "entries-3-position": "0",
+    }
+    form = chain_form(one, two, three, four, for_task="completion", **rows)
+    assert admin_client.post(url("fallbackchain", "change", chain.pk), form).status_code == 302
+    assert document_from_orm().chains[0].models == ("one", "two", "three", "four")
+    dragged = {f"entries-{row}-position": position for row, position in enumerate((3, 2, 1, 0))}
+    saved = {f"entries-{row}-id": entry.pk for row, entry in enumerate(chain.entries.all())}
+    form |= {**dragged, **saved, "entries-INITIAL_FORMS": "4"}
+    assert admin_client.post(url("fallbackchain", "change", chain.pk), form).status_code == 302
+    assert document_from_orm().chains[0].models == ("four", "three", "two", "one")
 
 
 def test_a_bad_chain_is_refused_beside_its_member(admin_client: Client) -> None:
