@@ -15,6 +15,7 @@ PRIORITIES = ("low", "normal", "high", "critical")
 QUALITIES = ("basic", "good", "high", "exceptional")
 
 _WIDTH = 96
+_LONGEST_TIMEOUT_S = 86_400
 _DEFAULT_PORT = "8080"
 _TAKES_VALUE = frozenset({"--url", "--timeout"})
 
@@ -88,20 +89,30 @@ def whole(minimum: int) -> Callable[[str], int]:
     return number
 
 
-def real(minimum: float, *, above: bool = False) -> Callable[[str], float]:
-    """Return an argument type for finite numbers from `minimum` on, or only above it."""
-    expected = f"a number above {minimum:g}" if above else f"a number, {minimum:g} or more"
+def amount(minimum: float) -> Callable[[str], float]:
+    """Return an argument type for finite numbers from `minimum` on."""
 
     def number(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < minimum or (above and value == minimum):
-            raise argparse.ArgumentTypeError(f"{text!r} must be {expected}")
+        if not math.isfinite(value) or value < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number, {minimum:g} or more")
         return value
 
     return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= _LONGEST_TIMEOUT_S:
+        expected = f"a number above 0, at most {_LONGEST_TIMEOUT_S}"
+        raise argparse.ArgumentTypeError(f"{text!r} must be {expected}")
+    return value
 
 
 def add_global_options(parser: Parser) -> None:
@@ -115,7 +126,7 @@ def add_global_options(parser: Parser) -> None:
     group.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=real(0, above=True),
+        type=_seconds,
         help="how long to wait for a whole answer (default: 10; for route: 130)",
     )
     group.add_argument(

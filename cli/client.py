@@ -40,6 +40,9 @@ class BaseUrl(NamedTuple):
         try:
             parts = urlsplit(text.strip())
             port = parts.port
+            (parts.hostname or "").encode("idna")
+        except UnicodeError as fault:
+            raise UsageFault(f"{source}: {text!r} has no valid host name.") from fault
         except ValueError as fault:
             raise UsageFault(f"{source}: {text!r} is not a URL: {fault}.") from fault
         wrong = _what_is_wrong(parts)
@@ -58,6 +61,8 @@ def _what_is_wrong(parts: SplitResult) -> str:
         return "the URL must not hold a user name or password"
     if not parts.hostname or any(c.isspace() or not c.isprintable() for c in parts.geturl()):
         return f"{parts.geturl()!r} needs a host"
+    if not parts.path.isascii():
+        return f"{parts.geturl()!r} needs its path percent-encoded"
     if parts.query or parts.fragment:
         return f"{parts.geturl()!r} must end after the path"
     return ""

@@ -2,7 +2,7 @@
 
 import sys
 
-from cli.arguments import PRIORITIES, TASK_TYPES, Parser, one_of, real, whole
+from cli.arguments import PRIORITIES, TASK_TYPES, Parser, amount, one_of, whole
 from cli.commands.base import Command, Context, add_json, without_absent
 from cli.errors import OK, UsageFault
 from cli.output import Cell, Console
@@ -83,7 +83,7 @@ def _arguments(parser: Parser) -> None:
         "prompt", metavar="PROMPT", help="text for the model; - reads standard input"
     )
     parser.add_argument("--max-tokens", type=whole(1), metavar="N", help="most tokens to generate")
-    parser.add_argument("--temperature", type=real(0), metavar="T", help="sampling temperature")
+    parser.add_argument("--temperature", type=amount(0), metavar="T", help="sampling temperature")
     parser.add_argument(
         "--retry-attempts", type=whole(0), metavar="N", help="attempts after the first"
     )

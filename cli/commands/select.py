@@ -8,8 +8,8 @@ from cli.arguments import (
     QUALITIES,
     TASK_TYPES,
     Parser,
+    amount,
     one_of,
-    real,
     whole,
 )
 from cli.commands.base import Command, Context, add_json, without_absent
@@ -98,7 +98,7 @@ def _arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--cost-limit",
-        type=real(0),
+        type=amount(0),
         metavar="USD",
         help="most this request may cost, in US dollars",
     )

@@ -5,32 +5,48 @@ from typing import TYPE_CHECKING
 from cli.arguments import Parser
 from cli.commands import health, models
 from cli.commands.base import Command, Context, add_json
+from cli.errors import OK, Refused
 from cli.output import Cell
 from cli.view import dig, figure, pressure, state, text
 
 if TYPE_CHECKING:
-    from cli.client import Answer
+    from cli.client import Answer, Client
 
 
 def run(context: Context) -> int:
     """Print the state; exit code 1 when the orchestrator says it is unhealthy."""
     client = context.client()
     report = client.health()
-    listing = client.get(models.PATH, includeMetrics="true" if context.args.verbose else "false")
+    listing = _listing(client, metrics=context.args.verbose)
     if context.args.json:
         # Two answers, each unchanged, as the members of one object.
         context.console.raw(
             b'{"health":' + report.body.strip() + b',"models":' + listing.body.strip() + b"}"
         )
-        return health.exit_code(report.document)
-    console = context.console
-    console.fields(_verbose(report, client.base.text) if context.args.verbose else _brief(report))
+    else:
+        _show(context, report, client.base.text, listing)
+    code = health.exit_code(report.document)
+    return listing.exit_code if code == OK and isinstance(listing, Refused) else code
+
+
+def _listing(client: "Client", *, metrics: bool) -> "Answer | Refused":
+    try:
+        return client.get(models.PATH, includeMetrics="true" if metrics else "false")
+    except Refused as refusal:
+        # The health report says why; it must not be lost with the list.
+        return refusal
+
+
+def _show(context: Context, report: "Answer", address: str, listing: "Answer | Refused") -> None:
+    args, console = context
+    console.fields(_verbose(report, address) if args.verbose else _brief(report))
     console.line()
-    if context.args.models:
-        models.show(console, listing.document, metrics=context.args.verbose)
+    if isinstance(listing, Refused):
+        console.line(f"The models cannot be listed: {listing}")
+    elif args.models:
+        models.show(console, listing.document, metrics=args.verbose)
     else:
         console.line(models.summary(listing.document))
-    return health.exit_code(report.document)
 
 
 def _brief(report: "Answer") -> list[tuple[str, Cell | str]]:

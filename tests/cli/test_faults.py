@@ -1,5 +1,6 @@
 """What goes wrong is one clear message on standard error and an exit code, never a traceback."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -32,6 +33,9 @@ from tests.environment import outside
         ("route code hi --temperature warm", "--temperature: 'warm' must be a number, 0 or more"),
         ("resources --hours 0", "--hours: '0' must be a whole number, 1 or more"),
         ("--timeout 0 health", "--timeout: '0' must be a number above 0"),
+        ("--timeout 1e300 health", "--timeout: '1e300' must be a number above 0, at most 86400"),
+        (f"health --url http://{'a' * 70}.org", "has no valid host name"),
+        ("health --url http://host/p\u00e4th", "needs its path percent-encoded"),
         ("--jason health", "'--jason' is not expected here"),
         ("health surplus", "'surplus' is not expected here"),
         ("health --url", "--url: expected one argument"),
@@ -210,6 +214,20 @@ def test_the_status_decides_the_exit_code(
     result = run("route", "code", "hi")
     assert result.code == code
     assert result.err == f"ai-orchestra: No ({status}): Because.\n"
+
+
+def test_status_shows_the_health_even_when_the_models_cannot_be_listed(
+    run: Run, service: Service
+) -> None:
+    away = {"title": "Unavailable", "detail": "The database does not answer."}
+    service.replies["/api/v1/ai/models/status"] = json_reply(away, 503)
+    unhealthy = bodies.HEALTH | {"status": "unhealthy"}
+    service.replies["/api/v1/health"] = json_reply(unhealthy, 503)
+    result = run("status", "--models")
+    assert (result.code, result.err) == (1, "")
+    assert result.out.startswith("Status           unhealthy\n")
+    assert "The models cannot be listed: Unavailable (503): The database does" in result.out
+    assert json.loads(run("status", "--json").out) == {"health": unhealthy, "models": away}
 
 
 def test_when_to_come_back_is_told(run: Run, service: Service) -> None:
