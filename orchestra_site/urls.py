@@ -20,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
     path("api/v1/", include("routing.api.urls")),
+    path("api/v1/", include("telemetry.api.urls")),
     path("v1/", include(openai_urlpatterns)),
     path("", include("dashboard.urls")),
 ]
