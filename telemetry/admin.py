@@ -1,0 +1,102 @@
+"""What happened, in Django admin: to look at, never to change."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin  # type: ignore[import-untyped]
+
+from telemetry.models import ModelMetric, OrchestratorRequest, SystemResource
+
+# Counting millions of rows takes longer than reading the page they are counted for.
+COUNT_UP_TO = 10_000
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts no further than `COUNT_UP_TO`; older rows are found by searching and filtering."""
+
+    @cached_property
+    def count(self) -> int:
+        rows = self.object_list
+        return rows[:COUNT_UP_TO].count() if isinstance(rows, QuerySet) else len(rows)
+
+
+class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
+    """Lists and shows."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_display_links: ClassVar[Any]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class KindFilter(admin.SimpleListFilter):
+    """What was asked for; a fixed list, because looking for the values would read the table."""
+
+    title = "kind"
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, kind) for kind in ("select", "route", "chat", "embed")]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        return queryset.filter(kind=self.value()) if self.value() else queryset
+
+
+@admin.register(OrchestratorRequest)
+class OrchestratorRequestAdmin(ReadOnlyAdmin):
+    """Requests, newest first."""
+
+    list_display = (
+        "created_at", "request_id", "kind", "task_type", "selected_model_id", "endpoint",
+        "success", "fallback_used", "status", "response_time_ms", "cost_estimate", "simulated",
+    )  # fmt: skip
+    list_display_links = ("created_at", "request_id")
+    list_filter = (KindFilter, "success", "fallback_used", "simulated")
+    search_fields = ("request_id__exact",)
+    search_help_text = "A whole request id."
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        # The model by name: its row may not exist, and is not worth a query.
+        names = [field.name for field in OrchestratorRequest._meta.fields]
+        return ["selected_model_id" if name == "selected_model" else name for name in names]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return self.get_fields(request, obj)
+
+    @admin.display(description="selected model")
+    def selected_model_id(self, request: OrchestratorRequest) -> str:
+        return request.selected_model_id
+
+
+@admin.register(ModelMetric)
+class ModelMetricAdmin(ReadOnlyAdmin):
+    """What each model did in sum."""
+
+    list_display = (
+        "model_name", "request_count", "success_count", "error_count", "failed_attempts",
+        "avg_response_time_ms", "current_load", "memory_usage_mb", "last_used",
+    )  # fmt: skip
+    search_fields = ("model_name",)
+
+
+@admin.register(SystemResource)
+class SystemResourceAdmin(ReadOnlyAdmin):
+    """Samples of the conductor's host, newest first."""
+
+    list_display = (
+        "recorded_at", "memory_available_gb", "memory_free_gb", "memory_total_gb",
+        "cpu_usage_percent", "swap_used_percent",
+    )  # fmt: skip

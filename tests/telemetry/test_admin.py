@@ -1,0 +1,69 @@
+"""The admin pages of what happened: there to read, not to change."""
+
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from telemetry.admin import BoundedPaginator
+from telemetry.models import ModelMetric, OrchestratorRequest, SystemResource
+
+pytestmark = pytest.mark.django_db
+PAGES = ["orchestratorrequest", "modelmetric", "systemresource"]
+
+
+def a_request(number: int) -> OrchestratorRequest:
+    return OrchestratorRequest.objects.create(
+        id=uuid.uuid4(), request_id=f"req-{number}", kind="route", task_type="code",
+        priority="normal", selected_model_id="gone:7b", endpoint="e", chosen_model="gone:7b",
+        fallback_used=False, degraded=False, reason="why", success=True, status=200,
+        error_type="", response_time_ms=1, selection_time_us=1, first_token_ms=0,
+        prompt_tokens=1, completion_tokens=1, usage_estimated=False, cost_estimate=0.5,
+        cost_nusd=5, cost_known=True, cost_limit_nusd=0, estimated_cost_nusd=0,
+        resource_pressure=0.5, stream=False, simulated=False, worker="web-0", attempts=[],
+        created_at=timezone.now(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stored(db: None) -> dict[str, Any]:
+    return {
+        "orchestratorrequest": a_request(1),
+        "modelmetric": ModelMetric.objects.create(model_name="m:7b"),
+        "systemresource": SystemResource.objects.create(
+            memory_available_gb=1, memory_free_gb=1, memory_total_gb=2, cpu_usage_percent=3,
+            swap_used_percent=4, recorded_at=timezone.now(),
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_lists_and_shows(admin_client: Client, stored: dict[str, Any], page: str) -> None:
+    assert admin_client.get(f"/admin/telemetry/{page}/").status_code == 200
+    one = admin_client.get(f"/admin/telemetry/{page}/{stored[page].pk}/change/")
+    assert one.status_code == 200
+    assert b'name="_save"' not in one.content
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_can_be_changed(admin_client: Client, stored: dict[str, Any], page: str) -> None:
+    at = f"/admin/telemetry/{page}/{stored[page].pk}"
+    refused = [f"/admin/telemetry/{page}/add/", f"{at}/change/", f"{at}/delete/"]
+    assert [admin_client.post(url, {}).status_code for url in refused] == [403, 403, 403]
+
+
+def test_a_request_is_found_by_its_id(admin_client: Client) -> None:
+    for number in (1, 2):
+        a_request(number)
+    page = admin_client.get("/admin/telemetry/orchestratorrequest/", {"q": "req-2"}).content
+    assert b"req-2" in page
+    assert b"req-1" not in page
+
+
+def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        a_request(number)
+    monkeypatch.setattr("telemetry.admin.COUNT_UP_TO", 2)
+    assert BoundedPaginator(OrchestratorRequest.objects.order_by("pk"), 10).count == 2
