@@ -9,10 +9,11 @@ T = TypeVar("T")
 
 async def in_thread(function: Callable[[], T]) -> T:
     """Run a function that uses the ORM in a thread of its own; its connections are closed."""
-    return await asyncio.to_thread(_closing, function)
+    return await asyncio.to_thread(then_close, function)
 
 
-def _closing(function: Callable[[], T]) -> T:
+def then_close(function: Callable[[], T]) -> T:
+    """Run a function and close the connections that its thread opened."""
     # Imported here: a web worker that finds its policy in Redis need not have loaded Django.
     from django.db import connections
 

@@ -27,11 +27,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LIMIT_S = 10
 
 
-@pytest.fixture
-def store(redis_url: str) -> redis.Redis:
-    return redis.Redis.from_url(redis_url, single_connection_client=False)
-
-
 @contextlib.asynccontextmanager
 async def job(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     stop = asyncio.Event()

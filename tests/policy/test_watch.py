@@ -5,7 +5,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,12 +24,6 @@ from tests.policy.catalogue import a_model
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOWHERE = "unix:///nonexistent/redis.sock"
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 class Worker:
