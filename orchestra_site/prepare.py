@@ -18,7 +18,6 @@ from django.db import DatabaseError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 ADMIN_NAME = "admin"
-CONNECT_LIMIT_S = 10.0
 # Two nodes may start at once on one database; any constant known to both will do.
 ADVISORY_LOCK = 7_283_311
 
@@ -28,7 +27,7 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestra_site.settings")
     django.setup()
     try:
-        _connect(CONNECT_LIMIT_S)
+        _connect(options.connect_limit_s)
         _prepare(options.ollama_url, simulated=options.simulated)
     except (DatabaseError, psycopg.Error) as exc:
         reason = " ".join(str(exc).split())
@@ -41,6 +40,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="orchestra_site.prepare")
     parser.add_argument("--ollama-url", required=True)
     parser.add_argument("--simulated", action="store_true")
+    parser.add_argument("--connect-limit-s", type=float, default=0.0)
     return parser.parse_args(argv)
 
 

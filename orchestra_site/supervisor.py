@@ -20,7 +20,7 @@ from pathlib import Path
 from orchestra_site import children, environ, home, listening, logfiles, ollama
 from orchestra_site.children import Child
 from orchestra_site.embedded import leash
-from orchestra_site.embedded.postgres import Postgres
+from orchestra_site.embedded.postgres import START_LIMIT_S, Postgres
 from orchestra_site.embedded.redis import Redis
 from orchestra_site.errors import CannotStart, HomeError, OperatorError
 from orchestra_site.stopping import Stopped, signals
@@ -174,7 +174,10 @@ class Supervisor:
     def _launch_prepare(
         self, env: dict[str, str], upstream: ollama.Upstream
     ) -> subprocess.Popen[bytes]:
+        # The embedded PostgreSQL is still starting; somebody else's should be there.
+        limit_s = 5.0 if self.environment.database_url else START_LIMIT_S
         argv = [sys.executable, "-m", "orchestra_site.prepare", "--ollama-url", upstream.url]
+        argv += ["--connect-limit-s", str(limit_s)]
         if upstream.simulator_port:
             argv.append("--simulated")
         log = self.home.logs / "prepare.log"
