@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from telemetry.waiting import pause
 
 GRACE_S = 3.0
 CATALOGUE_RETRY_S = 1.0
+GC_THRESHOLD = 50_000
 
 
 def main() -> int:
@@ -40,7 +42,12 @@ async def conduct() -> None:
     from telemetry.redis_client import open_redis
 
     async with open_redis() as redis:
-        ended = await run_jobs(compose(redis), stop, GRACE_S)
+        jobs = compose(redis)
+        # Batches are thousands of small objects that come and go together: collecting among them
+        # after every 700, Python's default, is a fifth of the conductor's work.
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        ended = await run_jobs(jobs, stop, GRACE_S)
     if not ended:
         logging.shutdown()
         # The loop would wait for what does not end; whatever is not shipped is in the spool.

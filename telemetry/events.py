@@ -18,7 +18,7 @@ Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Aware = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
-class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """Base of the payloads."""
 
 

@@ -7,7 +7,7 @@ import msgspec
 RequestKind = Literal["select", "route", "chat", "embed"]
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True):
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One call to one offering; `error_type` is empty when it answered."""
 
     model: str
@@ -16,11 +16,12 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     error_type: str = ""
 
 
-class RequestRecord(msgspec.Struct, kw_only=True, array_like=True):
+class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """Everything kept about a request: never its prompt, never its answer.
 
     Units are in the names. Fields are appended at the end only: a spool written by an older worker
-    must still decode, and `array_like` goes by position.
+    must still decode, and `array_like` goes by position. Plain values cannot form a cycle, so the
+    garbage collector need not look at them.
     """
 
     id: bytes  # 16 bytes, UUIDv7: the primary key, and what makes shipping twice harmless

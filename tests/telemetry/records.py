@@ -1,17 +1,22 @@
 """Records for the tests of this area: real in every field, told apart by their number."""
 
+import os
 import time
-import uuid
 from typing import Any
 
 from telemetry.record import Attempt, RequestRecord
+
+
+def time_ordered_id(now_us: int) -> bytes:
+    """Return 16 bytes that sort by time, as the lanes' UUIDv7 do: what an index is kind to."""
+    return now_us.to_bytes(8, "big") + os.urandom(8)
 
 
 def a_record(number: int = 0, **changes: Any) -> RequestRecord:
     """Return a routed request that succeeded, unless `changes` say otherwise."""
     now_us = time.time_ns() // 1000
     fields: dict[str, Any] = {
-        "id": uuid.uuid4().bytes,
+        "id": time_ordered_id(now_us),
         "request_id": f"req-{number:08d}",
         "kind": "route",
         "task_type": "code",
