@@ -93,7 +93,7 @@ class Migration(migrations.Migration):
                 ('origin', models.CharField(choices=[('admin', 'Admin'), ('file', 'Policy file'), ('seed', 'Seed'), ('discovery', 'Discovery')], default='admin', editable=False, max_length=10)),
                 ('edited_fields', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), blank=True, default=list, editable=False, help_text='What a person changed; discovery leaves it alone.', size=None)),
                 ('upstream_model', models.CharField(blank=True, default='', help_text="The endpoint's own name for it; empty: the same.", max_length=200, validators=[routing.models.base.Follows(routing.policy.rules.upstream_model)])),
-                ('num_ctx', models.PositiveIntegerField(blank=True, help_text='Pinned, so that routing never causes a reload. Empty: the endpoint decides.', null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100000000)], verbose_name='context to load (num_ctx)')),
+                ('num_ctx', models.PositiveIntegerField(blank=True, help_text='Pinned, so that routing never causes a reload. Empty: the endpoint decides.', null=True, validators=[routing.models.base.Follows(routing.policy.rules.num_ctx)], verbose_name='context to load (num_ctx)')),
                 ('keep_alive', models.CharField(blank=True, default='', help_text='How long it stays loaded: 5m, 1h30m, 300 (seconds), -1 (for ever).', max_length=30, validators=[routing.models.base.Follows(routing.policy.rules.keep_alive)])),
                 ('enabled', models.BooleanField(default=True)),
                 ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offerings', to='routing.endpoint')),

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -30,7 +29,7 @@ class Offering(Tracked):
         "context to load (num_ctx)",
         null=True,
         blank=True,
-        validators=[MinValueValidator(1), MaxValueValidator(100_000_000)],
+        validators=[Follows(rules.num_ctx)],
         help_text="Pinned, so that routing never causes a reload. Empty: the endpoint decides.",
     )
     keep_alive = models.CharField(

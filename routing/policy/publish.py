@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models.signals import post_delete, post_save
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -57,7 +57,7 @@ def after_commit(using: str) -> None:
 
 
 def publish() -> int | None:
-    """Write the stored policy to Redis; return its version, or None when Redis is away.
+    """Write the stored policy to Redis; return its version, or None when that is not possible.
 
     Publishers take turns and each reads when its turn comes, so an older policy never overwrites
     a newer one.
@@ -67,8 +67,9 @@ def publish() -> int | None:
             _take_turn()
             document = document_from_orm()
             snapshot.write(client, document)
-    except redis.RedisError as exc:
-        logger.warning("The policy is saved but Redis did not take it yet: %s", exc)
+    except (redis.RedisError, DatabaseError) as exc:
+        reason = str(exc).strip().partition("\n")[0]
+        logger.warning("The policy is saved but could not be published yet: %s", reason)
         return None
     return document.version
 

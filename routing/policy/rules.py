@@ -19,12 +19,14 @@ PRICE_DECIMALS = 9  # whole nano-dollars per thousand tokens
 HIGHEST_PRICE_USD = 1_000_000
 MOST_BEST_FOR = 50
 LONGEST_BEST_FOR = 60
+LONGEST_NAME = 200
+LONGEST_CONTEXT = 100_000_000
 
-_WORD = re.compile(r"[^\s\x00-\x1f\x7f]+")
+_WORD = re.compile(r"\S+")
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_KEY_REF = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f]+")
+_KEY_REF = re.compile(r"(?=.{1,500}\Z)(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)")
 # Go's time.ParseDuration, or plain seconds; negative means for ever.
-_KEEP_ALIVE = re.compile(r"-?\d+|-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
+_KEEP_ALIVE = re.compile(r"(?=.{1,30}\Z)(-?[0-9]+|-?([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)")
 
 Rule = Callable[[Any], None]
 
@@ -40,15 +42,22 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def model_name(value: str) -> None:
-    if not _WORD.fullmatch(value):
+    if not _is_word(value):
         raise ValueError("A model's name has no blanks; write it as the endpoint does.")
     if value == "auto" or value.startswith("auto:"):
         raise ValueError("`auto` asks for a selection, so no model may be called that.")
 
 
 def upstream_model(value: str) -> None:
-    if value and not _WORD.fullmatch(value):
-        raise ValueError("A model's name has no blanks; leave it empty to use the model's own.")
+    if value and (not _is_word(value) or len(value) > LONGEST_NAME):
+        raise ValueError(
+            f"A model's name has no blanks and at most {LONGEST_NAME} characters; leave it empty to"
+            " use the model's own."
+        )
+
+
+def _is_word(value: str) -> bool:
+    return value.isprintable() and bool(_WORD.fullmatch(value))
 
 
 def endpoint_name(value: str) -> None:
@@ -77,7 +86,7 @@ def base_url(value: str) -> None:
         raise ValueError("Start it with http:// or https://.")
     if "@" in parts.netloc:
         raise ValueError("Take the user and password out; name the key in api_key_ref instead.")
-    if not parts.hostname or not _WORD.fullmatch(value):
+    if not parts.hostname or not _is_word(value):
         raise ValueError("It names no host; write it like http://127.0.0.1:11434.")
     if parts.query or parts.fragment or "?" in value or "#" in value:
         raise ValueError("Take the query and fragment out; only scheme, host, port and path fit.")
@@ -97,13 +106,18 @@ def _refuse_reserved_address(hostname: str) -> None:
 
 def api_key_ref(value: str) -> None:
     # The value is never repeated: it may be a key that somebody pasted here.
-    if value and not _KEY_REF.fullmatch(value):
+    if value and not (value.isprintable() and _KEY_REF.fullmatch(value)):
         raise ValueError("Give a reference, never the key: env:NAME or file:/absolute/path.")
 
 
 def keep_alive(value: str) -> None:
     if value and not _KEEP_ALIVE.fullmatch(value):
         raise ValueError("Write a duration like 5m or 1h30m, seconds like 300, or -1 for ever.")
+
+
+def num_ctx(value: int | None) -> None:
+    if value is not None and not 1 <= value <= LONGEST_CONTEXT:
+        raise ValueError(f"Write a number of tokens from 1 to {LONGEST_CONTEXT:,}.")
 
 
 def price(value: Decimal | None) -> None:
@@ -145,6 +159,7 @@ FIELD_RULES: dict[tuple[type, str], Rule] = {
     (EndpointSpec, "host"): place,
     (EndpointSpec, "region"): place,
     (OfferingSpec, "upstream_model"): upstream_model,
+    (OfferingSpec, "num_ctx"): num_ctx,
     (OfferingSpec, "keep_alive"): keep_alive,
     (ChainSpec, "name"): title,
 }

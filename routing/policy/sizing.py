@@ -39,8 +39,8 @@ def ram_required_gb(weights_bytes: int, shape: Shape | None, context: int) -> fl
 
     Weights + KV cache + surcharge, with the cache 2 (key and value) x heads of all layers x head
     dimension x context x 2 bytes, and a surcharge for batches of 10 % of the weights, within
-    Ollama's 0.75 to 2 GiB. Source: Ollama's scheduler (field notes in docs/policy.md). Decimal GB
-    exceed the same number of GiB, so comparing with either errs on the safe side.
+    Ollama's 0.75 to 2 GiB. Source: Ollama's own prediction; see docs/policy.md. A number of GB is
+    larger than the same memory in GiB, so comparing with either errs on the safe side.
     """
     if shape is None:
         cache = weights_bytes * KV_SHARE

@@ -41,7 +41,6 @@ class PolicyWatcher:
         self._redis_url = redis_url
         self._poll_s = poll_s
         self._redis_away = False
-        self._turn = asyncio.Lock()
 
     async def initial(self) -> PolicyDocument:
         """Return the policy from Redis, else from PostgreSQL, else raise PolicyUnavailable."""
@@ -119,10 +118,9 @@ class PolicyWatcher:
         version = int(await client.get(POLICY_VERSION) or -1)
         if version <= self.version:
             return version >= 0
-        async with self._turn:
-            document = await _snapshot(client)
-            if document is not None:
-                self._deliver(document, on_change)
+        document = await _snapshot(client)
+        if document is not None:
+            self._deliver(document, on_change)
         return document is not None
 
     async def _refresh_from_database(self, on_change: Callable[[PolicyDocument], None]) -> None:

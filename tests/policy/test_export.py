@@ -41,14 +41,14 @@ def test_chains_keep_their_order() -> None:
     assert (chain.for_model, chain.for_task, chain.models) == ("zeta", None, ("alpha", "mid"))
 
 
-def test_ten_thousand_offerings_take_ten_queries() -> None:
-    many_offerings(models=500, endpoints=20)
+def test_thousands_of_offerings_take_ten_queries() -> None:
+    many_offerings(models=200, endpoints=10)
     a_chain("x", *Model.objects.all()[:50], for_task="code")
     with CaptureQueriesContext(
         connection,
     ) as queries:
         document = document_from_orm()
-    assert len(document.offerings) == 10_000
+    assert len(document.offerings) == 2000
     assert len(queries) == 10
 
 

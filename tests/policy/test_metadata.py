@@ -1,6 +1,8 @@
 """Probes say in one sentence why an endpoint is not fit, and keep the key to themselves."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
@@ -61,21 +63,31 @@ def answering(handler: Callable[[httpx.Request], httpx.Response]) -> httpx.Async
     return httpx.AsyncClient(transport=httpx.MockTransport(handler))
 
 
+@contextlib.asynccontextmanager
+async def redirecting() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that sends every caller elsewhere on itself, and the requests that it got."""
+    requests: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 307 T\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
+
+
 async def test_a_redirect_is_not_followed_and_the_key_stays_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PLANTED", KEY)
-    asked: list[httpx.Request] = []
-
-    def redirects(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return httpx.Response(307, headers={"location": "http://elsewhere.example/"})
-
-    async with answering(redirects) as http:
+    async with redirecting() as (url, requests):
         with pytest.raises(ProbeError, match="a redirect, which is never followed") as caught:
-            await metadata.look(http, at("http://api.example/v1", "openai", "env:PLANTED"))
-    assert [request.url.host for request in asked] == ["api.example"]
-    assert asked[0].headers["authorization"] == f"Bearer {KEY}"
+            await look(at(url, "openai", "env:PLANTED"))
+    assert [request.split()[1] for request in requests] == [b"/v1/models"]
+    assert f"Authorization: Bearer {KEY}".encode().lower() in requests[0].lower()
     assert KEY not in str(caught.value)
 
 

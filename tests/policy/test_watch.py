@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from django.conf import LazySettings
 
 from routing.engine.catalog import PolicyDocument
@@ -127,6 +128,18 @@ async def test_older_and_repeated_news_is_not_delivered(redis_url: str, store: r
         store.publish(POLICY_CHANNEL, "7")
         await asyncio.sleep(0.4)
         assert worker.documents == []
+
+
+async def test_a_version_seen_twice_at_once_is_delivered_once(
+    redis_url: str, store: redis.Redis
+) -> None:
+    snapshot.write(store, PolicyDocument(version=7))
+    watcher, worker = PolicyWatcher(redis_url), Worker()
+    async with redis.asyncio.Redis.from_url(redis_url) as one, one.client() as other:
+        await asyncio.gather(
+            watcher._refresh(one, worker.on_change), watcher._refresh(other, worker.on_change)
+        )
+    assert [document.version for document in worker.documents] == [7]
 
 
 async def test_without_redis_changes_come_from_postgres(
