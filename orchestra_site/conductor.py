@@ -21,6 +21,7 @@ from telemetry.waiting import pause
 GRACE_S = 3.0
 CATALOGUE_RETRY_S = 1.0
 GC_THRESHOLD = 50_000
+REDIS_LIMIT_S = 5.0  # a busy disk holds Redis up for a second or two
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ async def conduct() -> None:
         loop.add_signal_handler(number, stop.set)
     from telemetry.redis_client import open_redis
 
-    async with open_redis() as redis:
+    async with open_redis(REDIS_LIMIT_S) as redis:
         jobs = compose(redis)
         # Batches are thousands of small objects that come and go together: collecting among them
         # after every 700, Python's default, is a fifth of the conductor's work.
