@@ -112,6 +112,8 @@ class Policy:
         self.endpoints = {e.name: e for e in document.endpoints if e.enabled}
         self.profiles: dict[str, ProfileSpec] = {p.priority: p for p in DEFAULT_PROFILES}
         self.profiles |= {p.priority: p for p in document.profiles}
+        # (latency, memory, success) as shares of the whole: what measurements can add to a score.
+        self.dynamic_weights = {p: self._dynamic_weights(p) for p in self.profiles}
         self.candidates = self._candidates(document.offerings)
         self.by_id = {c.id: c for c in self.candidates}
         self.by_model: dict[str, list[Candidate]] = {}
@@ -169,6 +171,10 @@ class Policy:
         quality = 0.8 * candidate.quality + 0.2 * (task in candidate.model.best_for)
         points = profile.quality_weight * quality + profile.cost_weight * candidate.cost_score
         return points / self.weight_total(priority)
+
+    def _dynamic_weights(self, priority: str) -> tuple[float, float, float]:
+        p, total = self.profiles[priority], self.weight_total(priority)
+        return p.latency_weight / total, p.memory_weight / total, p.success_weight / total
 
     def weight_total(self, priority: str) -> float:
         p = self.profiles[priority]

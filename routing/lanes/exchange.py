@@ -1,7 +1,8 @@
 """One request from its decision to its record."""
 
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from routing.engine.decide import Decision, Need, decide
 from routing.engine.errors import NotReady
@@ -19,8 +20,7 @@ CALLER_LEFT_STATUS = 499  # nginx's code for a client that closed the connection
 MAX_ERROR_CHARS = 500
 
 
-@dataclass(slots=True)
-class Bill:
+class Bill(msgspec.Struct):
     """Tokens and cost of an answer."""
 
     prompt_tokens: int

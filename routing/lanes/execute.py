@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from routing.engine.decide import Decision, Need, attempts, expected_ms
 from routing.engine.errors import (
@@ -33,12 +34,11 @@ REFUSALS_BELIEVED = 2
 CallFor = Callable[[Candidate], Call]
 
 
-@dataclass(slots=True)
-class Trail:
+class Trail(msgspec.Struct):
     """What happened on the way to an answer; the record and the errors are made of it."""
 
-    attempts: list[Attempt] = field(default_factory=list)
-    failures: list[tuple[str, ProviderError]] = field(default_factory=list)
+    attempts: list[Attempt] = []
+    failures: list[tuple[str, ProviderError]] = []
     answered_by: Candidate | None = None
 
     @property
@@ -51,8 +51,7 @@ class Trail:
         ]
 
 
-@dataclass(slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, kw_only=True):
     """One request to carry out; `deadline` is on the runtime's clock, in seconds."""
 
     decision: Decision
@@ -60,7 +59,7 @@ class Job:
     deadline: float
     deadline_ms: int
     most_attempts: int | None = None
-    trail: Trail = field(default_factory=Trail)
+    trail: Trail
 
     @property
     def need(self) -> Need:
