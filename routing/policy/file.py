@@ -1,6 +1,5 @@
 """The policy as a YAML file: exported, checked and applied; docs/policy.md has its fields."""
 
-import logging
 from decimal import Decimal
 from typing import Any
 
@@ -17,8 +16,6 @@ from routing.policy.report import Finding, Report
 from routing.policy.rules import Problem
 from routing.policy.store import Store
 from routing.policy.tables import FIELDS, KINDS, Spec
-
-logger = logging.getLogger(__name__)
 
 WIDTH = 120
 
@@ -37,7 +34,7 @@ def check_policy(text: str) -> Report:
 def apply_policy(text: str, *, actor: str) -> Report:
     """Make the stored policy what the text says, in one transaction, or nothing if it has errors.
 
-    `actor` is who does it, for the log, and for the admin's history where it is a user's name.
+    `actor` is who does it; where that is a user's name, the admin's history tells of it.
     """
     with transaction.atomic():
         lock_policy()
@@ -46,10 +43,7 @@ def apply_policy(text: str, *, actor: str) -> Report:
             return checked.report
         if checked.report.changes:
             Store(checked.plan, actor).write()
-        report = msgspec.structs.replace(checked.report, applied=True, version=policy_version())
-    if report.changes:
-        logger.info("Policy file applied by %s: %s", actor, report.text().splitlines()[-1])
-    return report
+        return msgspec.structs.replace(checked.report, applied=True, version=policy_version())
 
 
 class _Checked:
