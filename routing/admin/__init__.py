@@ -5,11 +5,14 @@ from routing.admin.endpoint import EndpointAdmin
 from routing.admin.model import ModelAdmin
 from routing.admin.offering import OfferingAdmin
 from routing.admin.profile import RoutingProfileAdmin
+from routing.admin.users import GroupAdmin, UserAdmin
 
 __all__ = [
     "EndpointAdmin",
     "FallbackChainAdmin",
+    "GroupAdmin",
     "ModelAdmin",
     "OfferingAdmin",
     "RoutingProfileAdmin",
+    "UserAdmin",
 ]
