@@ -9,7 +9,7 @@ import msgspec
 from routing.engine.errors import MalformedAnswer, StreamCut, UpstreamFault
 from routing.providers.base import Answer, Call, Piece, Usage
 from routing.providers.sse import PartTooLong, lines
-from routing.providers.transport import MAX_QUOTED, UNDECODABLE, Transport
+from routing.providers.transport import UNDECODABLE, Transport
 
 # OpenAI's parameter names that Ollama takes as options, unchanged.
 _OPTIONS = ("top_p", "top_k", "seed", "stop", "frequency_penalty", "presence_penalty", "min_p")
@@ -136,7 +136,8 @@ class OllamaProvider:
         except UNDECODABLE as exc:
             raise self._malformed() from exc
         if line.error is not None:
-            said = f"Endpoint '{self.endpoint}' reported: {line.error[:MAX_QUOTED]}"
+            words = self._http.quotable(line.error)
+            said = f"Endpoint '{self.endpoint}' reported: {words}"
             raise UpstreamFault(self.endpoint, said)
         return line
 

@@ -1,25 +1,12 @@
-"""HTTP to one endpoint through pyreqwest, with every failure turned into a `ProviderError`."""
+"""Calls to one endpoint, with every failure turned into a `ProviderError`."""
 
 import email.utils
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import msgspec
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import (
-    BuilderError,
-    ConnectError,
-    ConnectTimeoutError,
-    DecodeError,
-    PyreqwestError,
-    RequestTimeoutError,
-    WriteError,
-)
-from pyreqwest.request import RequestBuilder
-from pyreqwest.response import Response
 
 from routing.engine.errors import (
     ConnectFailed,
@@ -31,10 +18,9 @@ from routing.engine.errors import (
     UpstreamFault,
     UpstreamTimeout,
 )
+from routing.providers.http import Broken, Connection, HttpError, NoConnection, Origin
 
-CONNECT_TIMEOUT = timedelta(seconds=5)
-# Idle connections are dropped before common servers do (75 s in nginx, 60 s elsewhere).
-IDLE_TIMEOUT = timedelta(seconds=30)
+MAX_ERROR_BYTES = 64 * 1024
 MAX_QUOTED = 300  # characters of an upstream's own words that are passed on
 # Nobody means more by it; a wrong clock or a hostile one must not close an endpoint for years.
 MAX_RETRY_AFTER_S = 3600.0
@@ -45,89 +31,68 @@ encode = msgspec.json.Encoder().encode
 
 
 class Transport:
-    """A connection pool to one base URL. Redirects are never followed, proxies never used."""
+    """Calls to one base URL. Redirects are never followed, proxies never used."""
 
     def __init__(self, endpoint: str, base_url: str, api_key: str = "") -> None:
+        """Raises ValueError where the URL or the key cannot be used."""
         self.endpoint = endpoint
-        self.base_url = base_url.rstrip("/")
         self._api_key = api_key
-        self._client = self._build(api_key)
-
-    def __repr__(self) -> str:
-        return f"Transport({self.endpoint!r}, {self.base_url!r})"
-
-    @staticmethod
-    def _build(api_key: str) -> Client:
         headers = {"content-type": "application/json", "user-agent": "ai-orchestra/1"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
-        return (
-            ClientBuilder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .follow_redirects(False)
-            .no_proxy()
-            .default_headers(headers)
-            .build()
-        )
+        self._origin = Origin(base_url, headers)
 
     async def close(self) -> None:
-        await self._client.close()
+        self._origin.close()
 
     async def post(self, path: str, body: Any) -> bytes:
         """Return the body of a 200 answer to `body` sent as JSON."""
         try:
-            response = await self._request(path, body).build().send()
-            content = bytes(await response.bytes())
-        except PyreqwestError as exc:
+            connection = await self._origin.post(path, encode(body), whole=True)
+        except HttpError as exc:
             raise self._failure(exc) from exc
-        if response.status != 200:
-            raise self.refusal(response, content)
+        content = connection.take()
+        self._origin.put_back(connection)
+        if connection.status != 200:
+            raise self.refusal(connection, content)
         return content
 
     @asynccontextmanager
     async def stream(self, path: str, body: Any) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield the chunks of a 200 answer as they arrive; leaving closes the connection."""
+        """Yield the chunks of a 200 answer as they arrive; an exception closes the connection."""
         try:
-            async with self._request(path, body).build_streamed() as response:
-                if response.status != 200:
-                    raise self.refusal(response, bytes(await response.bytes()))
-                yield self._chunks(response)
-        except PyreqwestError as exc:
+            connection = await self._origin.post(path, encode(body), whole=False)
+            try:
+                if connection.status != 200:
+                    raise self.refusal(connection, await _beginning(connection))
+                yield _chunks(connection)
+            except BaseException:
+                connection.abort()
+                raise
+        except HttpError as exc:
             raise self._failure(exc) from exc
+        # The last word is here; what ends the HTTP body may still be on its way.
+        connection.leave(self._origin.put_back)
 
-    def _request(self, path: str, body: Any) -> RequestBuilder:
-        return self._client.post(self.base_url + path).body_bytes(encode(body))
+    def _failure(self, exc: HttpError) -> ProviderError:
+        name = self.endpoint
+        if isinstance(exc, NoConnection):
+            return ConnectFailed(name, f"Could not connect to endpoint '{name}'.")
+        if isinstance(exc, Broken):
+            return StreamCut(name, f"Endpoint '{name}' broke off its answer.")
+        return MalformedAnswer(name, f"Endpoint '{name}' sent an answer that is not HTTP.")
 
-    async def _chunks(self, response: Response) -> AsyncIterator[bytes]:
-        reader = response.body_reader
-        while (chunk := await reader.read_chunk()) is not None:
-            yield bytes(chunk)
-
-    def _failure(self, exc: PyreqwestError) -> ProviderError:
-        if isinstance(exc, ConnectError | ConnectTimeoutError | WriteError):
-            return ConnectFailed(self.endpoint, f"Could not connect to endpoint '{self.endpoint}'.")
-        if isinstance(exc, BuilderError):
-            return Misconfigured(self.endpoint, f"The URL of '{self.endpoint}' cannot be used.")
-        if isinstance(exc, RequestTimeoutError):
-            return UpstreamTimeout(self.endpoint, f"Endpoint '{self.endpoint}' did not answer.")
-        if isinstance(exc, DecodeError):
-            detail = f"Endpoint '{self.endpoint}' sent an answer that is not whole HTTP."
-            return MalformedAnswer(self.endpoint, detail)
-        return StreamCut(self.endpoint, f"Endpoint '{self.endpoint}' broke off its answer.")
-
-    def refusal(self, response: Response, content: bytes) -> ProviderError:
+    def refusal(self, answer: Connection, content: bytes) -> ProviderError:
         """Return the error that a status other than 200 stands for."""
-        status, name = response.status, self.endpoint
+        status, name = answer.status, self.endpoint
         if status in (401, 403) or status < 400:
             # Its refusal of our credential, which it may quote, or a redirect: not the caller's.
             remedy = "check its URL" if status < 400 else "check its key"
             return Misconfigured(name, f"Endpoint '{name}' answered {status}; {remedy}.")
         message, code = upstream_words(content)
-        if self._api_key:
-            message = message.replace(self._api_key, "***")
+        message = self.quotable(message)
         said = f"Endpoint '{name}' answered {status}" + (f": {message}" if message else ".")
-        wait_s = retry_after_s(response.get_header("retry-after"))
+        wait_s = retry_after_s(answer.headers.get(b"retry-after", b"").decode("latin-1"))
         if status in (429, 503):
             return UpstreamBusy(name, said, retry_after_s=wait_s)
         if status == 408:
@@ -135,6 +100,24 @@ class Transport:
         if status >= 500:
             return UpstreamFault(name, said, retry_after_s=wait_s)
         return RefusedByUpstream(name, said, status=status, kind=_kind(status, message, code))
+
+    def quotable(self, words: str) -> str:
+        """Return an upstream's words, in short, and without the key if it quoted that."""
+        whole = words.replace(self._api_key, "***") if self._api_key else words
+        return whole[:MAX_QUOTED]
+
+
+async def _chunks(connection: Connection) -> AsyncIterator[bytes]:
+    while (chunk := await connection.read()) is not None:
+        yield chunk
+
+
+async def _beginning(connection: Connection) -> bytes:
+    """Return as much of an error's body as is worth reading."""
+    content = b""
+    while len(content) < MAX_ERROR_BYTES and (chunk := await connection.read()) is not None:
+        content += chunk
+    return content
 
 
 class Misconfigured(UpstreamFault):
@@ -151,9 +134,9 @@ def upstream_words(content: bytes) -> tuple[str, str]:
     except (*UNDECODABLE, KeyError, TypeError, IndexError):
         return "", ""
     if isinstance(error, str):
-        return error[:MAX_QUOTED], ""
+        return error, ""
     if isinstance(error, dict):
-        return str(error.get("message") or "")[:MAX_QUOTED], str(error.get("code") or "")
+        return str(error.get("message") or ""), str(error.get("code") or "")
     return "", ""
 
 
@@ -166,7 +149,7 @@ def _kind(status: int, message: str, code: str) -> str:
     return code
 
 
-def retry_after_s(value: str | None) -> float | None:
+def retry_after_s(value: str) -> float | None:
     """Return the seconds a `Retry-After` header asks for (delta or HTTP date), or None.
 
     Between 0 and MAX_RETRY_AFTER_S, whatever it says.
