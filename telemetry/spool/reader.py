@@ -52,11 +52,15 @@ class SpoolReader:
         self.piece_bytes = piece_bytes
         self.corrupt_pieces = 0  # set aside since this reader was made
         self._read_to: dict[Path, int] = {}
+        self._turn = 0
 
     def read(self, limit: int = 5000) -> SpoolBatch:
         """Return the next records, about `limit` at most; none where there is nothing new."""
         batch = SpoolBatch()
-        for directory in worker_directories(self.spool_dir):
+        directories = worker_directories(self.spool_dir)
+        # Another one first each time: a busy worker must not keep the others waiting.
+        self._turn = (self._turn + 1) % max(1, len(directories))
+        for directory in directories[self._turn :] + directories[: self._turn]:
             if len(batch.records) >= limit:
                 break
             self._read_worker(directory, batch, limit)

@@ -18,6 +18,8 @@ DEFAULT_SEGMENT_AGE_S = 300.0
 # Requests under way when the limit is reached still have to be recorded.
 RESERVE_BYTES = 64 << 20
 LOOK_EVERY_S = 1.0
+CLAIM_ATTEMPTS = 10
+CLAIM_PAUSE_S = 0.02
 
 
 class SpoolWriter:
@@ -97,14 +99,17 @@ class SpoolWriter:
     def _claim(self) -> int:
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = take_lock(self.directory / WRITER_LOCK)
+            # Again for a moment: the reader holds the lock too while it looks whether anybody does.
+            for _ in range(CLAIM_ATTEMPTS):
+                lock = take_lock(self.directory / WRITER_LOCK)
+                if lock is not None:
+                    return lock
+                time.sleep(CLAIM_PAUSE_S)
         except OSError as exc:
             raise SpoolUnavailable(f"Cannot use {self.directory}: {exc.strerror}.") from exc
-        if lock is None:
-            raise SpoolUnavailable(
-                f"Another process writes to {self.directory}; give each worker a name of its own."
-            )
-        return lock
+        raise SpoolUnavailable(
+            f"Another process writes to {self.directory}; give each worker a name of its own."
+        )
 
     def _make_room(self, size: int) -> None:
         if self._in_others + self._size + size > self.max_bytes + RESERVE_BYTES:

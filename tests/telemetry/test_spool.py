@@ -1,9 +1,11 @@
 """The spool: one writer, one reader, and what a killed or failing process leaves behind."""
 
+import fcntl
 import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,25 @@ def test_segments_rotate_by_size_and_by_age(
     by_age.append(b"second")
     assert len(segments(by_age.directory)) == 2
     by_age.close()
+
+
+def test_a_busy_worker_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    for name, count in (("web-0", 500), ("web-1", 5)):
+        recorder = Recorder(tmp_path, name)
+        for number in range(count):
+            recorder.record(a_record(number, worker=name))
+        recorder.close()
+    reader = SpoolReader(tmp_path, piece_bytes=2000)
+    first_two = [reader.read(limit=5) for _ in range(2)]
+    assert {r.worker for batch in first_two for r in batch.records} == {"web-0", "web-1"}
+
+
+def test_looking_at_the_lock_does_not_keep_a_writer_out(tmp_path: Path) -> None:
+    Recorder(tmp_path, "web-0").close()
+    lock = os.open(tmp_path / "web-0" / "writer.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    threading.Timer(0.05, os.close, [lock]).start()
+    Recorder(tmp_path, "web-0").close()
 
 
 def test_a_worker_that_comes_back_starts_a_new_segment(tmp_path: Path) -> None:
