@@ -122,7 +122,7 @@ class LiveFeed:
 
     async def _resume(self) -> None:
         """Go on with the curves of the conductor before this one."""
-        with contextlib.suppress(RedisError, OSError, ValueError, TypeError):
+        with contextlib.suppress(RedisError, OSError, ValueError, TypeError, KeyError):
             kept = await self._redis.get(redis_names.LIVE_LAST)
             if kept:
                 self.state.resume(json.loads(kept))
