@@ -243,6 +243,13 @@ def _cost_refusal(candidate: Candidate, need: Need) -> str:
     return "cost_limit" if bound > (need.cost_limit_nusd or 0) else ""
 
 
+def cheapest_bound_nusd(policy: Policy, need: Need) -> int:
+    """Return the least that any model able to do the task could cost at most; 0 if none is priced."""
+    able = (c for c in policy.candidates if _can(c, need))
+    bounds = (c.cost_bound_nusd(need.prompt_tokens, need.output_tokens) for c in able)
+    return min((bound for bound in bounds if bound is not None), default=0)
+
+
 def likely_tokens(need: Need) -> int:
     """Return how long an answer to expect: few use all the tokens they were allowed."""
     most = need.max_tokens

@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from routing.engine.decide import Decision, Need, decide
+from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
 from routing.lanes.execute import Trail
@@ -16,6 +16,7 @@ from telemetry.record import RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
 
 CALLER_LEFT = "caller_left"
+COST_LIMIT_EXCEEDED = "cost_limit_exceeded"
 CALLER_LEFT_STATUS = 499  # nginx's code for a client that closed the connection
 MAX_ERROR_CHARS = 500
 
@@ -184,6 +185,8 @@ class Exchange:
             record.usage_estimated = bill.estimated
             record.cost_known = bill.cost_nusd is not None
             record.cost_nusd = bill.cost_nusd or 0
+        if error_type == COST_LIMIT_EXCEEDED:
+            record.estimated_cost_nusd = cheapest_bound_nusd(runtime.policy, need)
         return record
 
     @property

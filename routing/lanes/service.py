@@ -1,7 +1,6 @@
 """Starts and stops a worker's data plane: policy, news, and 20 looks a second at this host."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -47,11 +46,11 @@ class DataPlane:
     async def stop(self) -> None:
         """Stop the tasks and close every connection."""
         self._stop.set()
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        while running := [task for task in self._tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            # Again until it works: redis-py's pub/sub can swallow a cancellation.
+            await asyncio.wait(running, timeout=0.2)
         await self.runtime.close()
 
     async def _policy(self) -> None:
