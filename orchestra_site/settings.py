@@ -39,6 +39,11 @@ ALLOWED_HOSTS = [
 if API_HOST in ("0.0.0.0", "::"):  # noqa: S104
     ALLOWED_HOSTS.remove(API_HOST)
 
+# Forms behind a proxy that ends TLS come with its https:// origin.
+CSRF_TRUSTED_ORIGINS = [
+    f"https://{'*' if host.startswith('.') else ''}{host}" for host in ENVIRONMENT.allowed_hosts
+]
+
 INSTALLED_APPS = [
     # Before staticfiles, as it replaces `runserver`; nothing else needs it, and it imports Twisted,
     # which is a third of a second of every process's start.

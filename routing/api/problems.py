@@ -59,7 +59,7 @@ def _content_type(context: dict[str, Any]) -> str | None:
 
 
 def _failure(exc: Exception, response: Response) -> Failure:
-    code = CODES.get(response.status_code, "request_failed")
+    code = CODES.get(response.status_code) or str(getattr(exc, "default_code", "request_failed"))
     if isinstance(exc, exceptions.ValidationError):
         fields = tuple(_fields(exc.detail))
         text = "; ".join(f"{f.pointer or 'request'}: {f.detail}" for f in fields)

@@ -244,7 +244,7 @@ def _cost_refusal(candidate: Candidate, need: Need) -> str:
 
 
 def cheapest_bound_nusd(policy: Policy, need: Need) -> int:
-    """Return the least that any model able to do the task could cost at most; 0 if none is priced."""
+    """Return the lowest bound among the models able to do the task; 0 if none has a price."""
     able = (c for c in policy.candidates if _can(c, need))
     bounds = (c.cost_bound_nusd(need.prompt_tokens, need.output_tokens) for c in able)
     return min((bound for bound in bounds if bound is not None), default=0)
