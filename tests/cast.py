@@ -19,6 +19,7 @@ from routing.engine.catalog import (
 from routing.engine.decide import Decision, Need, decide
 from routing.engine.policy import Policy
 from routing.engine.state import FleetState, OfferingState
+from routing.simulator.models import Catalogue, HostSpec, Model
 
 CHAT: tuple[TaskType, ...] = ("completion", "reasoning", "analysis")
 
@@ -42,6 +43,37 @@ CODER = model("coder", "high", capabilities=(*CHAT, "code"), best_for=("code",))
 SAGE = model("sage", "exceptional", speed="slow")
 EMBED = model("embed", "good", capabilities=("embedding",))
 EVERYBODY = (TINY, PLAIN, CODER, SAGE, EMBED)
+
+# The simulated models: two that chat, one that embeds.
+ALPHA = model("alpha:1b", "high")
+BETA = model("beta:1b", "good")
+VECTORS = model("vectors:1b", "good", capabilities=("embedding",))
+CHAIN = ChainSpec(name="after-alpha", models=("beta:1b",), for_model="alpha:1b")
+
+
+def simulated(name: str, *capabilities: str) -> Model:
+    return Model(
+        name=name,
+        size_gb=1,
+        load_time_s=0,
+        slots=100,
+        answer_tokens=8,
+        embedding_length=64,
+        blocks=1,
+        heads=2,
+        kv_heads=1,
+        capabilities=capabilities,
+    )
+
+
+CATALOGUE = Catalogue(
+    host=HostSpec(keep_alive_s=-1),
+    models=(
+        simulated("alpha:1b", "completion", "tools"),
+        simulated("beta:1b", "completion", "tools"),
+        simulated("vectors:1b", "embedding"),
+    ),
+)
 
 CLOUD = EndpointSpec(name="cloud", provider="openai", base_url="http://127.0.0.1:1/v1")
 HERE = EndpointSpec(

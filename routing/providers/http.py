@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         """Send a request; return when its answer is there, or only its head unless `whole`."""
         transport = self._transport
         if transport is None or self.closed:
-            raise NoConnection
+            raise NoConnection("the connection was closed")
         self._whole = whole
         self.done = self._head = self._kept_alive = False
         self.headers, self._head_bytes = {}, 0
@@ -162,7 +162,8 @@ class Connection(asyncio.Protocol):
         if self._head and not framed and exc is None and self._error is None:
             self.done = True  # such an answer ends with its connection
         elif not self.done and self._error is None:
-            self._error = Broken() if self._head else NoConnection()
+            early = "it closed the connection before it answered"
+            self._error = Broken() if self._head else NoConnection(early)
         self._wake()
 
     # Called by the parser.
@@ -279,7 +280,7 @@ class Origin:
                     Connection, self._host, self._port, ssl=self._tls
                 )
         except (OSError, TimeoutError, UnicodeError) as exc:
-            raise NoConnection from exc
+            raise NoConnection(_reason(exc)) from exc
         return connection
 
     def _head(self, path: str) -> bytes:
@@ -288,6 +289,14 @@ class Origin:
             line = f"POST {self._prefix}{path} HTTP/1.1\r\n".encode("ascii")
             head = self._heads[path] = line + self._fixed + b"content-length: "
         return head
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate was refused, {exc.verify_message}"
+    if isinstance(exc, TimeoutError):
+        return f"no connection within {CONNECT_TIMEOUT_S:g} s"
+    return getattr(exc, "strerror", None) or type(exc).__name__
 
 
 def _lines(headers: dict[str, str]) -> bytes:

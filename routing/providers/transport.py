@@ -77,7 +77,7 @@ class Transport:
     def _failure(self, exc: HttpError) -> ProviderError:
         name = self.endpoint
         if isinstance(exc, NoConnection):
-            return ConnectFailed(name, f"Could not connect to endpoint '{name}'.")
+            return ConnectFailed(name, f"Could not reach endpoint '{name}': {exc}.")
         if isinstance(exc, Broken):
             return StreamCut(name, f"Endpoint '{name}' broke off its answer.")
         return MalformedAnswer(name, f"Endpoint '{name}' sent an answer that is not HTTP.")

@@ -7,42 +7,9 @@ from typing import Any
 
 import pytest
 
-from routing.engine.catalog import ChainSpec
-from routing.simulator.models import Catalogue, HostSpec, Model
-from tests.cast import document, model
+from tests.cast import ALPHA, BETA, CATALOGUE, CHAIN, VECTORS, document
 from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.lanes.stage import SetStage, Stage, at, staged
-
-# The simulated models: two that chat, one that embeds.
-ALPHA = model("alpha:1b", "high")
-BETA = model("beta:1b", "good")
-VECTORS = model("vectors:1b", "good", capabilities=("embedding",))
-CHAIN = ChainSpec(name="after-alpha", models=("beta:1b",), for_model="alpha:1b")
-
-
-def simulated(name: str, *capabilities: str) -> Model:
-    return Model(
-        name=name,
-        size_gb=1,
-        load_time_s=0,
-        slots=100,
-        answer_tokens=8,
-        embedding_length=64,
-        blocks=1,
-        heads=2,
-        kv_heads=1,
-        capabilities=capabilities,
-    )
-
-
-CATALOGUE = Catalogue(
-    host=HostSpec(keep_alive_s=-1),
-    models=(
-        simulated("alpha:1b", "completion", "tools"),
-        simulated("beta:1b", "completion", "tools"),
-        simulated("vectors:1b", "embedding"),
-    ),
-)
 
 
 @pytest.fixture

@@ -1,37 +1,18 @@
 """A caller who leaves ends the work done for it, within a second, and is recorded as 499."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from routing.simulator.models import Catalogue, HostSpec
-from tests.cast import document
-from tests.fixtures_engines import SimulatedHost, StartSimulator
-from tests.lanes.conftest import ALPHA, simulated
+from tests.cast import ALPHA, document
+from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import CHAT, ROUTE, Caller, Heard, SetStage, Stage, at
+from tests.waiting import soon
 
 ASK = b'{"taskType": "completion", "prompt": "hi"}'
 TALK = b'{"model": "auto", "messages": [{"role": "user", "content": "hi"}]}'
 STREAM = TALK[:-1] + b', "stream": true}'
-
-
-async def soon(true: Callable[[], bool]) -> None:
-    """Return when it is true; fail if it is not within a second."""
-    end = time.monotonic() + 1.0
-    while not true():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def slow_host(start_simulator: StartSimulator) -> SimulatedHost:
-    """A simulator whose answers take minutes, ten tokens a second."""
-    slow: Any = simulated("alpha:1b", "completion")
-    slow.tokens_per_s = 10  # type: ignore[misc]
-    return start_simulator(Catalogue(host=HostSpec(), models=(slow,)))
 
 
 @pytest.mark.parametrize(

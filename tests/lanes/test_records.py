@@ -7,9 +7,8 @@ import pytest
 from msgspec import msgpack
 
 from routing.simulator.text import count_tokens
-from tests.cast import document
+from tests.cast import ALPHA, BETA, VECTORS, document
 from tests.fixtures_engines import SimulatedHost
-from tests.lanes.conftest import ALPHA, BETA, VECTORS
 from tests.lanes.stage import CHAT, MODELS, ROUTE, SELECT, SetStage, Stage, at
 
 SECRET_PROMPT = "Agent Nightingale meets at the old mill"

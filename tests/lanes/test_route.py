@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES, OfferingSpec
 from routing.lanes import execute
-from tests.cast import document, priced
+from tests.cast import ALPHA, BETA, document, priced
 from tests.fixtures_engines import SimulatedHost
-from tests.lanes.conftest import ALPHA, BETA
 from tests.lanes.stage import ROUTE, SetStage, Stage, at
 
 PROMPT = "Say hello to everybody."
