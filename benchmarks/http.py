@@ -55,7 +55,7 @@ def _measure(bare: str, ours: str, home: Path, rounds: int, seconds: float) -> d
         for path, body, found in ((SELECT, SELECT_BODY, select), (ROUTE, ROUTE_BODY, route))
     ]
     answered = select["answered"] + route["answered"] + sum(s.requests - s.failed for s in half)
-    records = _records(home, before, answered, runs=2 * rounds + 2)
+    records = _records(home, before, answered, runs=2 * (rounds + 1))
     return {
         "workers": WORKERS,
         "connections": CONNECTIONS,
@@ -73,12 +73,10 @@ def _measure(bare: str, ours: str, home: Path, rounds: int, seconds: float) -> d
 
 def _compare(urls: tuple[str, str], body: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure bare and ours in turn; the ratio is taken within each round."""
-    for url in urls:
-        peak(url, body, 1.0)
+    warm_up = [peak(url, body, 1.0) for url in urls][1]
     pairs: list[tuple[Peak, Peak]] = [
         (peak(urls[0], body, seconds), peak(urls[1], body, seconds)) for _ in range(rounds)
     ]
-    warm_up = peak(urls[1], body, 1.0)
     ratios = [ours.per_s / bare.per_s for bare, ours in pairs]
     return {
         "bare_per_s": round(median(b.per_s for b, _ in pairs)),
@@ -112,7 +110,7 @@ def _records(home: Path, before: int, answered: int, runs: int) -> dict[str, Any
         "answered": answered,
         "rows": rows,
         "missing": max(0, answered - rows),
-        "hung_up_at_most": CONNECTIONS * (runs + 4),
+        "hung_up_at_most": CONNECTIONS * runs,
         "settled_after_s": round(time.monotonic() - started, 1),
     }
 

@@ -49,7 +49,7 @@ def peak(url: str, body: str, seconds: float) -> Peak:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_LUA.replace("{body}", body))
         script.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script.name, url]
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{round(seconds)}s", "-s", script.name, url]
         run = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds + 30, check=True
         )
