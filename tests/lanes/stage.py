@@ -138,6 +138,7 @@ class Stage:
         )
 
 
+OUR_NAMES = ("localhost", "127.0.0.1")
 HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
 SetStage = Callable[..., Any]
 
@@ -156,7 +157,7 @@ async def staged(
     runtime.jitter = lambda: 0.0
     runtime.see_local_host(ROOMY)
     runtime.adopt(policy or document())
-    door = LaneDoor(lambda: runtime, lambda host: host.partition(":")[0] == "localhost")
+    door = LaneDoor(lambda: runtime, lambda host: host.partition(":")[0] in OUR_NAMES)
     try:
         yield Stage(runtime, door, directory, SpoolReader(directory))
     finally:
