@@ -70,7 +70,8 @@ _VIEWS: dict[str, type[LaneView]] = {"GET": GetLaneView, "POST": PostLaneView}
 def view_for(lane: Lane) -> Any:
     """Return a DRF view function for `lane`."""
     base = _VIEWS[lane.method]
-    return type(base.__name__, (base,), {"lane": lane}).as_view()
+    made: type[LaneView] = type(base.__name__, (base,), {"lane": lane})
+    return made.as_view()
 
 
 def lane_paths(prefix: str) -> list[tuple[str, Any, str]]:
