@@ -22,7 +22,8 @@ nothing to measure.
       "spool": {"backlog_bytes": int, "corrupt": int},  # not yet in PostgreSQL; set aside
       "series": [{"at_ms": int, "rps": float, "p50_ms": int | null, "p95_ms": int | null,
                   "p99_ms": int | null, "error_rate": float | null, "pressure": float,
-                  "cpu_percent": float}],                               # one a second, oldest first
+                  "cpu_percent": float}],  # one a second, oldest first; `rps` counts that second,
+                                           # quantiles and rate look back over window_s
       "recent": [{"request_id": str, "at_ms": int, "kind": str, "task_type": str, "priority": str,
                   "selected_model": str, "chosen_model": str, "endpoint": str,
                   "fallback_used": bool, "degraded": bool, "success": bool, "status": int,

@@ -42,10 +42,10 @@ class LiveState:
     ) -> Json:
         """Return the state at `now`, its series holding the second that just ended."""
         end = math.floor(now)
-        point = _point(self.window.span(end - 1, end), host, end)
+        span = self.window.span(end - WINDOW_S, end)
+        point = _point(self.window.span(end - 1, end), span, host, end)
         self.series.append(point)
         models = _models(self.window.by_model(end - KEEP_S + 1, end), board, offerings, now)
-        span = self.window.span(end - WINDOW_S, end)
         return {
             **_figures(span, now),
             "simulated": bool(span.simulated or any(o.simulated for o in offerings)),
@@ -82,14 +82,15 @@ def _figures(span: Counts, now: float) -> Json:
     }
 
 
-def _point(second: Counts, host: HostSample, end: int) -> Json:
+def _point(second: Counts, window: Counts, host: HostSample, end: int) -> Json:
+    # Quantiles of a single second say little where it holds one request.
     return {
         "at_ms": end * 1000,
         "rps": float(second.requests),
-        "p50_ms": second.response_ms.quantile(0.50),
-        "p95_ms": second.response_ms.quantile(0.95),
-        "p99_ms": second.response_ms.quantile(0.99),
-        "error_rate": second.error_rate,
+        "p50_ms": window.response_ms.quantile(0.50),
+        "p95_ms": window.response_ms.quantile(0.95),
+        "p99_ms": window.response_ms.quantile(0.99),
+        "error_rate": window.error_rate,
         "pressure": round(host.pressure, 4),
         "cpu_percent": round(host.cpu_percent, 1),
     }
