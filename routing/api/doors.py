@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 from asgiref.sync import async_to_sync
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from routing import plane
 from routing.engine.errors import RoutingError
+from routing.lanes.door import require_json
 from routing.lanes.problems import failure_of
 from routing.lanes.reply import Reply
 from routing.lanes.table import LANES, Lane
@@ -33,7 +34,7 @@ class LaneView(APIView):
         return self.lane.summary
 
     def answer(self, request: Request) -> HttpResponseBase:
-        reply = async_to_sync(self._reply)(request._request.body)
+        reply = async_to_sync(self._reply)(request._request)
         if reply.stream is not None:
             return StreamingHttpResponse(
                 reply.stream, content_type=reply.content_type, headers=reply.headers
@@ -46,10 +47,12 @@ class LaneView(APIView):
             content_type=None if html else reply.content_type,
         )
 
-    async def _reply(self, body: bytes) -> Reply:
+    async def _reply(self, request: HttpRequest) -> Reply:
         runtime = await plane.start()
         try:
-            return await self.lane.handler(runtime, body)
+            if self.lane.request is not None:
+                require_json((request.content_type or "").encode("latin-1", "replace"))
+            return await self.lane.handler(runtime, request.body)
         except RoutingError as exc:
             return self.lane.error_shape(failure_of(exc), None)
 

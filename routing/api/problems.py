@@ -13,7 +13,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 from routing.lanes.contracts import ProblemField
 from routing.lanes.openai_chat import error_reply
 from routing.lanes.problems import Failure
-from routing.lanes.reply import PROBLEM_TYPE, Reply
+from routing.lanes.reply import Reply
 
 CODES: dict[int, str] = {
     400: "invalid_request",
@@ -35,13 +35,15 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     response = drf_exception_handler(exc, context)
     if response is None:
         return None
-    failure = _failure(exc, response)
+    # A lane has its protocol's own way of putting errors.
+    shape = getattr(getattr(context.get("view"), "lane", None), "error_shape", Reply.problem)
+    reply = shape(_failure(exc, response), None)
     kept = {k: v for k, v in response.items() if k.lower() in ("allow", "retry-after")}
     return Response(
-        msgspec.to_builtins(failure.problem(None)),
-        status=failure.status,
-        headers={**kept, **failure.headers},
-        content_type=_content_type(context),
+        msgspec.json.decode(reply.body),
+        status=reply.status,
+        headers={**kept, **reply.headers},
+        content_type=None if _is_browsed(context) else reply.content_type,
     )
 
 
@@ -51,11 +53,10 @@ class TooLarge(exceptions.APIException):
     default_code = "body_too_large"
 
 
-def _content_type(context: dict[str, Any]) -> str | None:
-    request = context.get("request")
-    renderer = getattr(request, "accepted_renderer", None)
-    # The browsable page shows a problem too, as HTML.
-    return None if getattr(renderer, "format", "") == "api" else PROBLEM_TYPE
+def _is_browsed(context: dict[str, Any]) -> bool:
+    """Return True for the browsable page, which shows a problem too, as HTML."""
+    renderer = getattr(context.get("request"), "accepted_renderer", None)
+    return getattr(renderer, "format", "") == "api"
 
 
 def _failure(exc: Exception, response: Response) -> Failure:

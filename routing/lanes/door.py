@@ -83,14 +83,8 @@ class LaneDoor:
                 "This Host header is not allowed; add the name to ORCHESTRA_ALLOWED_HOSTS.",
                 code="host_not_allowed",
             )
-        if lane.request is not None and not _is_json(content_type):
-            one = ProblemField("", "The body is not declared as JSON.", "Set it.")
-            raise BadRequest(
-                "Send JSON with the header 'Content-Type: application/json'.",
-                fields=(one,),
-                code="unsupported_media_type",
-                status=415,
-            )
+        if lane.request is not None:
+            require_json(content_type)
 
     def _ask_host(self, host: bytes) -> bool:
         allowed = self._host_allowed(host.decode("latin-1"))
@@ -173,13 +167,21 @@ def _too_large() -> BadRequest:
     )
 
 
-def _is_json(content_type: bytes) -> bool:
-    """Return True for application/json and +json types, whatever their parameters."""
+def require_json(content_type: bytes) -> None:
+    """Raise BadRequest unless it is application/json or a +json type, with any parameters."""
     if content_type == b"application/json":
-        return True
+        return
     kind = content_type.partition(b";")[0].strip().lower()
-    return kind == b"application/json" or (
+    if kind == b"application/json" or (
         kind.startswith(b"application/") and kind.endswith(b"+json")
+    ):
+        return
+    one = ProblemField("", "The body is not declared as JSON.", "Set its Content-Type.")
+    raise BadRequest(
+        "Send JSON with the header 'Content-Type: application/json'.",
+        fields=(one,),
+        code="unsupported_media_type",
+        status=415,
     )
 
 

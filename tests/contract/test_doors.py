@@ -1,0 +1,131 @@
+"""Two doors, one answer: the lane's and DRF's, at the same paths of the running service."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from routing.lanes.door import MAX_BODY_BYTES
+from tests.lanes.stage import CHAT, MODELS, ROUTE, SELECT
+from tests.service import LiveService
+
+# Naming HTML at all leads to DRF, which prefers the JSON that is asked for first.
+LANE = {"accept": "application/json"}
+DRF = {"accept": "application/json, text/html;q=0.1"}
+JSON = {"content-type": "application/json"}
+CODE = {"taskType": "completion"}
+HELLO = [{"role": "user", "content": "Hello"}]
+# The seeded model that is quickest to answer.
+SMALL = {"model": "qwen2.5:0.5b", "messages": HELLO, "max_tokens": 2}
+LARGE = b'{"taskType": "' + b"x" * MAX_BODY_BYTES + b'"}'
+
+
+@pytest.fixture(scope="module")
+def client(live_service: LiveService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=live_service.url, timeout=30) as made:
+        yield made
+
+
+def shape(value: Any) -> Any:
+    """Return what a value is made of: names and types, not ids and times."""
+    if isinstance(value, dict):
+        return {name: shape(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [shape(below) for below in value[:1]]
+    return type(value).__name__
+
+
+ANSWERS: list[tuple[str, str, Any]] = [
+    ("POST", SELECT, CODE),
+    ("POST", SELECT, {**CODE, "explain": True}),
+    ("POST", ROUTE, {**CODE, "prompt": "Hello", "requirements": {"maxTokens": 1}}),
+    ("POST", ROUTE, {"taskType": "embedding", "prompt": "Hello"}),
+    ("POST", CHAT, SMALL),
+    ("GET", MODELS, None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ANSWERS)
+def test_answers_are_alike(client: httpx.Client, method: str, path: str, body: Any) -> None:
+    lane, drf = (client.request(method, path, json=body, headers=door) for door in (LANE, DRF))
+    assert (lane.status_code, drf.status_code) == (200, 200)
+    assert lane.headers["content-type"] == drf.headers["content-type"] == "application/json"
+    assert shape(lane.json()) == shape(drf.json())
+    assert drf.headers["vary"]
+
+
+REFUSALS: list[tuple[str, dict[str, Any], int]] = [
+    (SELECT, {"json": {}}, 400),
+    (SELECT, {"json": {"taskType": "cod"}}, 400),
+    (SELECT, {"json": {**CODE, "requirements": {"maxToken": 1}}}, 400),
+    (SELECT, {"json": []}, 400),
+    (SELECT, {"content": b"", "headers": JSON}, 400),
+    (SELECT, {"content": b"{", "headers": JSON}, 400),
+    (SELECT, {"content": b'{"taskType": "\xff"}', "headers": JSON}, 400),
+    (SELECT, {"content": b"[" * 100_000, "headers": JSON}, 400),
+    (SELECT, {"content": b"{}"}, 415),
+    (SELECT, {"data": {"taskType": "code"}}, 415),
+    (SELECT, {"files": {"taskType": b"code"}}, 415),
+    (ROUTE, {"json": CODE}, 400),
+    (ROUTE, {"content": LARGE, "headers": JSON}, 413),
+    (CHAT, {"json": {"model": "auto"}}, 400),
+    (CHAT, {"json": {"model": "auto", "messages": [{"role": "robot"}]}}, 400),
+    (CHAT, {"json": {"model": "nobody", "messages": HELLO}}, 404),
+    (CHAT, {"content": b"[" * 100_000, "headers": JSON}, 400),
+    (CHAT, {"content": b"{}"}, 415),
+    (CHAT, {"content": LARGE, "headers": JSON}, 413),
+]
+
+
+@pytest.mark.parametrize(("path", "request_", "status"), REFUSALS)
+def test_refusals_are_alike(
+    client: httpx.Client, path: str, request_: dict[str, Any], status: int
+) -> None:
+    lane, drf = (
+        client.post(path, **{**request_, "headers": {**request_.get("headers", {}), **door}})
+        for door in (LANE, DRF)
+    )
+    assert (lane.status_code, drf.status_code) == (status, status)
+    expected = "application/json" if path == CHAT else "application/problem+json"
+    assert lane.headers["content-type"] == drf.headers["content-type"] == expected
+    told, other = lane.json(), drf.json()
+    if status == 413:
+        # Django refuses a large body in its own words.
+        told, other = shape(told), shape(other)
+    assert {**told, "requestId": None} == {**other, "requestId": None}
+
+
+@pytest.mark.parametrize("path", [SELECT, ROUTE, CHAT])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_other_methods_are_refused_with_the_right_one(
+    client: httpx.Client, path: str, method: str
+) -> None:
+    refused = client.request(method, path, headers=LANE)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST, OPTIONS")
+    assert "error" in refused.json() if path == CHAT else refused.json()["status"] == 405
+
+
+def test_a_strange_host_is_refused_by_both(client: httpx.Client) -> None:
+    for door in (LANE, DRF):
+        refused = client.post(SELECT, json=CODE, headers={**door, "host": "evil.example"})
+        assert refused.status_code == 400
+        assert refused.json()["status"] == 400
+
+
+def test_a_stream_is_alike(client: httpx.Client) -> None:
+    body = {**SMALL, "stream": True, "temperature": 0, "stream_options": {"include_usage": True}}
+    lane, drf = (client.post(CHAT, json=body, headers=door) for door in (LANE, DRF))
+    assert lane.headers["content-type"] == drf.headers["content-type"]
+    assert lane.headers["content-type"].startswith("text/event-stream")
+    assert lane.text.endswith("data: [DONE]\n\n")
+    assert drf.text.endswith("data: [DONE]\n\n")
+    assert lane.text.count("\n\n") == drf.text.count("\n\n")
+
+
+def test_a_browser_gets_a_page_with_a_form(client: httpx.Client) -> None:
+    page = client.get(SELECT, headers={"accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "select-model" in page.text
+    answer = client.post(SELECT, json=CODE, headers={"accept": "text/html"})
+    assert (answer.status_code, "selectedModel" in answer.text) == (200, True)
