@@ -94,13 +94,14 @@ class Postgres:
     def answers(self) -> bool:
         """Return True if the server says that it takes connections, as pg_ctl asks it.
 
-        Source: LOCK_FILE_LINE_PM_STATUS of PostgreSQL's miscadmin.h, the eighth line.
+        Source: LOCK_FILE_LINE_PID and _PM_STATUS of PostgreSQL's miscadmin.h, lines 1 and 8.
         """
         try:
             lines = (self.home.pgdata / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        mine = self.process is not None and lines[:1] == [str(self.process.pid)]
+        return mine and len(lines) >= 8 and lines[7].strip() == "ready"
 
     def stop(self, limit_s: float = STOP_LIMIT_S) -> None:
         """Shut down fast but cleanly: transactions are rolled back, the data is checkpointed."""

@@ -108,6 +108,7 @@ def test_postgres_is_not_held_up_by_a_reused_pid(home: Home, postgres: Postgres)
         pid_file.write_text("\n".join([str(bystander.pid), *lines[1:]]) + "\n")
         shutil.copy(pid_file, home.postgres_sockets / ".s.PGSQL.5432.lock")
         postgres.start()
+        assert execute(postgres, "SELECT 1") == [(1,)]
         assert bystander.poll() is None
     finally:
         bystander.kill()
