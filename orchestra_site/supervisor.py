@@ -15,9 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TextIO
 
-from orchestra_site import children, environ, home, listening, logfiles, ollama
+from orchestra_site import children, environ, greeting, home, listening, logfiles, ollama
 from orchestra_site.children import Child
 from orchestra_site.embedded import leash
 from orchestra_site.embedded.postgres import START_LIMIT_S, Postgres
@@ -29,7 +29,6 @@ READY_LIMIT_S = 60.0
 PREPARE_LIMIT_S = 300.0
 TEND_INTERVAL_S = 0.5
 INSPECT_INTERVAL_S = 5.0
-_NO_OLLAMA = f"because no Ollama answers at {environ.DEFAULT_OLLAMA_URL}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     except Stopped:
         return 0
     except (OperatorError, environ.InvalidEnvironment) as exc:
-        _tell(str(exc))
+        _say(str(exc))
         return 1
     return 0
 
@@ -110,7 +109,7 @@ class Supervisor:
         self._finish_prepare(self._preparing)
         self._launch_workers(env, listener)
         self._wait_ready()
-        self._greet(upstream)
+        _say(greeting.text(self.url, self.home, upstream, simulate=self._simulate), sys.stdout)
 
     def tend(self) -> None:
         """Keep every process alive until this one is told to stop."""
@@ -119,7 +118,7 @@ class Supervisor:
             signals.check()
             for child in self._all():
                 if news := child.tend():
-                    _tell(news)
+                    _say(news)
             if time.monotonic() >= inspect_at_s:
                 if not self.home.run.exists():
                     raise HomeError(f"ORCHESTRA_HOME ({self.home.root}) was removed; stopping.")
@@ -136,7 +135,7 @@ class Supervisor:
         redis = None if self.environment.redis_url else Redis(self.home)
         postgres = None if self.environment.database_url else Postgres(self.home)
         for name, engine, how, limit_s in (
-            ("postgres", postgres, signal.SIGINT, 3.0),
+            ("postgres", postgres, signal.SIGINT, 2.5),
             ("redis", redis, signal.SIGTERM, 1.0),
         ):
             if engine is None:
@@ -196,10 +195,10 @@ class Supervisor:
         for number in range(self.environment.web_workers):
             name = f"web-{number}"
             web_env = env | {"ORCHESTRA_WORKER": name, "ORCHESTRA_LISTEN_FD": str(fd)}
-            self._web.append(self._worker(name, argv, web_env, limit_s=3.5, pass_fds=(fd,)))
+            self._web.append(self._worker(name, argv, web_env, limit_s=2.5, pass_fds=(fd,)))
         argv = [sys.executable, "-m", "orchestra_site.conductor"]
         conductor_env = env | {"ORCHESTRA_WORKER": "conductor"}
-        self._conductor = [self._worker("conductor", argv, conductor_env, limit_s=2.0)]
+        self._conductor = [self._worker("conductor", argv, conductor_env, limit_s=3.6)]
         for child in (*self._web, *self._conductor):
             child.start()
 
@@ -260,36 +259,19 @@ class Supervisor:
         finally:
             connection.close()
 
-    def _greet(self, upstream: ollama.Upstream) -> None:
-        lines = ["", "AI Model Orchestra is running.", ""]
-        lines += [
-            f"  Dashboard  {self.url}/dashboard",
-            f"  API        {self.url}/api/v1  (docs: {self.url}/api/docs)",
-            f"  Admin      {self.url}/admin/",
-        ]
-        password = self.home.root / "admin_password"
-        if password.exists():
-            lines.append(f"             sign in as admin; the password is in {_short(password)}")
-        if upstream.simulator_port is not None:
-            reason = "as asked" if self._simulate else _NO_OLLAMA
-            lines.append(f"  Models     simulated at {upstream.url}, {reason}")
-        else:
-            lines.append(f"  Models     from Ollama at {upstream.url}")
-        lines += [f"  Logs       {_short(self.home.logs)}", "", "Ctrl-C stops everything.", ""]
-        print("\n".join(lines), flush=True)  # noqa: T201
-
     # -- stopping --------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """Stop in the order that loses nothing: whoever writes before what is written to."""
+        """Stop in the order that loses nothing: whoever writes before what is written to.
+
+        The limits of the stages add up to less than ten seconds.
+        """
         if self._preparing is not None:
             leash.kill(self._preparing)
-        for stage in (self._web, self._conductor, self._stand_in, *_each(reversed(self._engines))):
-            children.stop_together(stage)
-
-
-def _each(engines: Iterator[Child]) -> list[list[Child]]:
-    return [[engine] for engine in engines]
+        children.stop_together(self._web)
+        children.stop_together([*self._conductor, *self._stand_in])
+        for engine in reversed(self._engines):
+            children.stop_together([engine])
 
 
 @contextlib.contextmanager
@@ -313,14 +295,10 @@ def _other_run(where: home.Home) -> str:
     )
 
 
-def _short(path: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
-
-
-def _tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)  # noqa: T201
+def _say(words: str, where: TextIO = sys.stderr) -> None:
+    # Whoever listened may have left; that must not keep the rest from being stopped.
+    with contextlib.suppress(OSError):
+        print(words, file=where, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import uvicorn
 
 # What a dashboard sends is tiny; what it is sent does not count here.
 LONGEST_MESSAGE_BYTES = 64 * 1024
-GRACE_S = 3
+GRACE_S = 2
 
 
 def config() -> uvicorn.Config:
