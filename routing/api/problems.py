@@ -25,6 +25,7 @@ CODES: dict[int, str] = {
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "rate_limited",
+    503: "database_unavailable",
 }
 
 
@@ -60,7 +61,7 @@ def _is_browsed(context: dict[str, Any]) -> bool:
 
 
 def _failure(exc: Exception, response: Response) -> Failure:
-    code = CODES.get(response.status_code) or str(getattr(exc, "default_code", "request_failed"))
+    code = CODES.get(response.status_code, "internal_error")
     if isinstance(exc, exceptions.ValidationError):
         fields = tuple(_fields(exc.detail))
         text = "; ".join(f"{f.pointer or 'request'}: {f.detail}" for f in fields)

@@ -36,7 +36,7 @@ def _raised(kind: type[RoutingError]) -> Iterator[type[RoutingError]]:
         yield from _raised(one)
 
 
-CODES_IN_USE = {*TITLES, *CODES.values(), *REASONS, "request_failed", CALLER_LEFT}
+CODES_IN_USE = {*TITLES, *CODES.values(), *REASONS, CALLER_LEFT}
 CODES_IN_USE |= {kind.code for kind in _raised(RoutingError)}
 
 
