@@ -146,6 +146,11 @@ async def test_a_changed_breaker_is_announced_once(page: Page) -> None:
     await expect(page.locator("#models td[data-label=Health]")).to_have_text("unavailable")
 
 
+async def test_models_in_trouble_come_first_and_idle_ones_last(page: Page) -> None:
+    await tick(models=[model("a", requests=0), model("b"), model("c", "half-open"), model("d")])
+    await expect(page.locator("#models th .name")).to_have_text(["c", "b", "d", "a"])
+
+
 async def test_models_come_and_go_in_order(page: Page) -> None:
     await tick(models=[model("b"), model("c")])
     await expect(page.locator("#models th .name")).to_have_text(["b", "c"])
@@ -207,6 +212,7 @@ async def test_a_chart_is_read_with_the_arrow_keys(page: Page) -> None:
     for at_ms, p50_ms in ((now_ms, 20), (now_ms + 1000, 30)):
         await tick(at_ms=at_ms, series=[point(at_ms, p50_ms=p50_ms)])
     chart = page.get_by_role("slider", name="Latency, last 5 minutes")
+    await expect(chart).to_have_attribute("aria-valuetext", re.compile("p50 30 ms"))
     for key, told in (("End", "p50 30 ms"), ("ArrowLeft", "p50 20 ms"), ("Escape", "p50 30 ms")):
         await chart.press(key)
         await expect(chart).to_have_attribute("aria-valuetext", re.compile(told))

@@ -38,7 +38,8 @@ export function niceCeiling(value) {
   return [1, 1.6, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
-/** One chart. `lines` are {key, className, area, unit}: a point's value of `key` is divided by `unit`.
+/** One chart. `lines` are {key, className, area, unit, over}: a point's value of `key` is divided by
+ * `unit` and drawn as the mean of the last `over` points.
  * `bands` are {from, to, className}, and `floor` is the least full scale. */
 export class Chart {
   constructor(host, { title, lines, format, floor, ceiling = null, bands = [], middle = 0.5, describe }) {
@@ -116,7 +117,7 @@ export class Chart {
   }
 
   scale() {
-    const values = this.points.flatMap((point) => this.lines.map((line) => valueOf(point, line) ?? 0));
+    const values = this.points.flatMap((_, index) => this.lines.map((line) => this.valueAt(index, line) ?? 0));
     return niceCeiling(values.reduce((most, value) => Math.max(most, value), this.floor));
   }
 
@@ -128,8 +129,8 @@ export class Chart {
   runs(line, top) {
     const runs = [];
     let lastMs = -Infinity;
-    for (const point of this.points) {
-      const value = valueOf(point, line);
+    for (const [index, point] of this.points.entries()) {
+      const value = this.valueAt(index, line);
       if (value === null) continue;
       if (point.at_ms - lastMs > GAP_MS) runs.push([]);
       const y = HEIGHT * (1 - Math.min(1, value / top));
@@ -137,6 +138,12 @@ export class Chart {
       lastMs = point.at_ms;
     }
     return runs;
+  }
+
+  valueAt(index, line) {
+    if (!line.over) return valueOf(this.points[index], line);
+    const recent = this.points.slice(Math.max(0, index + 1 - line.over), index + 1);
+    return recent.reduce((sum, point) => sum + valueOf(point, line), 0) / recent.length;
   }
 
   drawLine({ area, line }, runs) {

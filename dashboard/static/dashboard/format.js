@@ -9,6 +9,7 @@ const absent = (value) => value === null || value === undefined || Number.isNaN(
 
 export function rate(perSecond) {
   if (absent(perSecond)) return NOTHING;
+  if (perSecond > 0 && perSecond < 0.05) return "<0.1";
   if (perSecond >= 10_000) return `${fixed(perSecond / 1000, 1)}k`;
   return fixed(perSecond, perSecond > 0 && perSecond < 100 ? 1 : 0);
 }

@@ -4,6 +4,8 @@ import { Chart, cursor, nearest } from "./chart.js";
 import { count, duration, durationParts, gigabytes, micros, percent, rate, wholePercent } from "./format.js";
 import { el, fill, setText, stateMark } from "./dom.js";
 
+// Single requests in single seconds would draw a comb.
+const SMOOTHED_S = 5;
 const LEVEL_ICONS = { normal: "ok", elevated: "half-open", high: "failed", critical: "failed" };
 
 const part = (panel, name) => document.querySelector(`#${panel} [data-${name}]`);
@@ -45,10 +47,9 @@ class Panel {
   // Under the cursor the figures are those of its time.
   point() {
     if (!this.store) return;
-    const { series, live } = this.store;
     const past = cursor.atMs !== null;
-    const shown = past ? nearest(series, cursor.atMs) : series.at(-1);
-    if (shown) this.legend.show(shown, live, past);
+    const shown = past ? nearest(this.store.series, cursor.atMs) : this.store.series.at(-1);
+    if (shown) this.legend.show(shown, this.store.live, past);
   }
 }
 
@@ -66,7 +67,7 @@ function throughput() {
     { label: "last minute", present: true, show: (_, live) => count(live.models.reduce((sum, model) => sum + model.requests, 0)) },
     { label: "deciding, p95", present: true, show: (_, live) => micros(live.selection_p95_us) },
   ];
-  const lines = [{ key: "rps", className: "rps", area: true }];
+  const lines = [{ key: "rps", className: "rps", area: true, over: SMOOTHED_S }];
   return new Panel("throughput", legend, { title: "Throughput", lines, floor: 1, format: (top) => `${rate(top)}/s` });
 }
 

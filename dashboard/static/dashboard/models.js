@@ -3,7 +3,7 @@
 import { ago, count, duration, percent, rate } from "./format.js";
 import { el, fill, setText, simulatedMark, stateMark } from "./dom.js";
 
-const COLUMNS = ["Model", "Health", "Breaker", "In memory", "Load", "Requests", "Avg time"];
+const COLUMNS = ["Model", "Health", "Breaker", "In memory", "Load", "Requests", "p95 time"];
 
 const body = document.getElementById("models");
 const rows = new Map();
@@ -12,7 +12,7 @@ function newRow(name) {
   const head = el("th", "");
   head.scope = "row";
   const cells = COLUMNS.slice(1).map((label) => {
-    const cell = el("td", label === "Requests" || label === "Avg time" ? "number" : "");
+    const cell = el("td", label === "Requests" || label === "p95 time" ? "number" : "");
     cell.dataset.label = label;
     return cell;
   });
@@ -21,10 +21,12 @@ function newRow(name) {
   return { node: el("tr", "", head, ...cells), endpoints, cells };
 }
 
+const probeIn = (ms) => (ms > 500 ? `, probe in ${ago(ms)}` : ", probe due");
+
 function endpointMarks(endpoints, nowMs) {
   if (!endpoints.length) return [el("span", "", "offered by no endpoint")];
   return endpoints.flatMap(({ endpoint, up, breaker, simulated, open_until_ms: until }) => {
-    const wait = breaker === "open" && until > nowMs ? `, probe in ${ago(until - nowMs)}` : "";
+    const wait = breaker === "open" && until ? probeIn(until - nowMs) : "";
     const word = up === false ? "down" : breaker === "closed" ? "" : `${breaker}${wait}`;
     return el("span", "endpoint", endpoint, simulated && simulatedMark(), word && el("em", "", word));
   });
@@ -58,14 +60,21 @@ function update(row, model, status, { busiest, nowMs }) {
   ]);
   const average = status?.request_count ? status.avg_response_time_ms : null;
   fill(time, `${average} ${model.p95_ms}`, () => [
-    el("span", "figures", duration(average ?? model.p50_ms)),
-    model.p95_ms === null ? "" : el("span", "detail", `p95 ${duration(model.p95_ms)}`),
+    el("span", model.p95_ms === null ? "figures quiet" : "figures", duration(model.p95_ms)),
+    average === null ? "" : el("span", "detail", `avg ${duration(average)}`),
   ]);
+}
+
+// Trouble first, then what is in use, each by name: rows move only when that changes.
+function rank(model) {
+  if (!model.healthy || model.breaker !== "closed") return 0;
+  return model.requests ? 1 : 2;
 }
 
 /** Draw the table; `store.status` adds what is counted since the beginning. */
 export function drawModels(store) {
-  const { models, at_ms: nowMs } = store.live;
+  const { at_ms: nowMs } = store.live;
+  const models = store.live.models.toSorted((one, other) => rank(one) - rank(other));
   const busiest = Math.max(0, ...models.map((model) => model.rps));
   const names = new Set(models.map((model) => model.model_name));
   for (const [name, row] of rows) if (!names.has(name)) row.node.remove(), rows.delete(name);
@@ -83,5 +92,5 @@ function summarise(models) {
   document.getElementById("models-empty").hidden = models.length > 0;
   const healthy = models.filter((model) => model.healthy).length;
   const loaded = models.filter((model) => model.loaded).length;
-  setText(document.getElementById("models-note"), models.length ? `${healthy} of ${models.length} healthy, ${loaded} in memory, last 60 s` : "");
+  setText(document.getElementById("models-note"), models.length ? `${healthy} of ${models.length} healthy, ${loaded} in memory; figures of the last minute` : "");
 }

@@ -11,6 +11,8 @@ const NONE = {
 
 const body = document.getElementById("requests");
 const rows = new Map();
+// On a busy service every row is new, and a list that flashes as a whole tells nothing.
+const MOST_HIGHLIGHTED = 5;
 let filter = "all";
 
 function cell(label, className, ...children) {
@@ -71,8 +73,10 @@ export function drawRequests(store) {
   const wanted = store.requests[filter];
   const keys = new Set(wanted.map((request) => request.key));
   for (const [key, row] of rows) if (!keys.has(key)) row.remove(), rows.delete(key);
+  const fresh = wanted.filter((request) => !rows.has(request.key));
+  for (const request of fresh) rows.set(request.key, newRow(request));
+  if (fresh.length <= MOST_HIGHLIGHTED) for (const { key } of fresh) rows.get(key).classList.add("fresh");
   wanted.forEach((request, index) => {
-    if (!rows.has(request.key)) rows.set(request.key, newRow(request));
     const row = rows.get(request.key);
     if (body.children[index] !== row) body.insertBefore(row, body.children[index] ?? null);
   });
