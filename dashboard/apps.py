@@ -5,3 +5,8 @@ class DashboardConfig(AppConfig):
     """The operators' live page: a shell, a WebSocket feed and static modules; it stores nothing."""
 
     name = "dashboard"
+
+    def ready(self) -> None:
+        from dashboard.quiet import quieten
+
+        quieten()
