@@ -140,7 +140,7 @@ class Fleet:
     def measure(self, host: str, *, available_gb: float, total_gb: float) -> None:
         """Say how much memory a host has."""
         state = self.state.host(host)
-        state.known = True
+        state.known, state.at = True, self.now
         state.available_gb, state.total_gb = available_gb, total_gb
         state.pressure = 1 - available_gb / total_gb
 

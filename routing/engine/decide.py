@@ -25,6 +25,8 @@ BEST = 6
 # An expected answer time of this long halves the latency score.
 LATENCY_HALF_MS = 5000.0
 DEFAULT_OUTPUT_TOKENS = 512
+# An older measurement of a host says nothing of the memory it has left.
+HOST_STALE_S = 60.0
 # Upper bounds are summed in another order than scores, so they may be short by a few ulps.
 ROUNDING = 1e-12
 
@@ -217,7 +219,7 @@ def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: fl
         return "breaker_open"
     if need.prompt_tokens + (need.max_tokens or 1) > candidate.context_length:
         return "context_length"
-    if not offering.loaded and (refused := _memory_refusal(candidate, offering, need)):
+    if not offering.loaded and (refused := _memory_refusal(candidate, offering, need, now)):
         return refused
     if need.cost_limit_nusd is not None and (refused := _cost_refusal(candidate, need)):
         return refused
@@ -226,11 +228,11 @@ def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: fl
     return ""
 
 
-def _memory_refusal(candidate: Candidate, offering: OfferingState, need: Need) -> str:
+def _memory_refusal(candidate: Candidate, offering: OfferingState, need: Need, now: float) -> str:
     host = offering.host
     if host is None:
         return ""
-    if not host.known:
+    if not host.known or now - host.at > HOST_STALE_S:
         return "memory_unknown"
     fits = candidate.ram_gb <= host.room_gb(critical=need.priority == "critical")
     return "" if fits else "memory_fit"

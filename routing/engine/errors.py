@@ -147,13 +147,17 @@ class RefusedByUpstream(ProviderError):
         self.kind = kind  # e.g. "context_length_exceeded", "model_not_found"
 
 
+NOBODY_LEFT = "Every model became unavailable while the request waited; try again."
+
+
 class AttemptsFailed(RoutingError):
     """Raised when every permitted offering was tried; `failures` says what each one met."""
 
     code = "all_attempts_failed"
 
     def __init__(self, failures: tuple[tuple[str, ProviderError], ...]) -> None:
-        super().__init__(f"All {len(failures)} attempts failed.")
+        counted = f"All {len(failures)} attempts failed." if len(failures) > 1 else ""
+        super().__init__(counted or ("The attempt failed." if failures else NOBODY_LEFT))
         self.failures = failures
         waits = [e.retry_after_s for _, e in failures if e.retry_after_s is not None]
         self.retry_after_s = min(waits, default=None)

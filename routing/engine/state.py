@@ -206,6 +206,15 @@ class FleetState:
             if state.endpoint.name == name:
                 state.refresh()
 
+    def forget_endpoint(self, name: str) -> None:
+        """Drop what was seen of an endpoint: from now on the name stands for another server."""
+        self.endpoints[name] = endpoint = EndpointState(name)
+        for state in self.live:
+            if state.endpoint.name == name:
+                state.endpoint = endpoint
+                state.breaker.reset()
+                state.refresh()
+
     def model_health(self, model: str, endpoint: str, *, healthy: bool) -> None:
         """Take outside word on a model, at one endpoint or (empty) wherever it is offered."""
         if healthy:

@@ -52,6 +52,9 @@ async def select_model(runtime: Runtime, body: bytes) -> Reply:
         decision = exchange.decide()
     except RoutingError as exc:
         return _failed(exchange, exc)
+    except Exception:
+        exchange.fail(internal_error())
+        raise
     exchange.succeed()
     response = _selection(runtime, exchange, decision, explained=request.explain)
     return Reply(200, encode(response))
@@ -115,7 +118,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
             model=candidate.upstream_model,
             prompt=request.prompt,
             inputs=[request.prompt] if embed else None,
-            max_tokens=wanted.maxTokens,
+            max_tokens=_answer_limit(exchange.need, candidate),
             temperature=wanted.temperature,
             num_ctx=candidate.offering.num_ctx,
             keep_alive=candidate.offering.keep_alive,
@@ -129,6 +132,13 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
         trail=exchange.trail,
     )
+
+
+def _answer_limit(need: Need, candidate: Candidate) -> int | None:
+    """Return the most tokens to ask for; a costLimit was reckoned for no more."""
+    if need.max_tokens is None and need.cost_limit_nusd is not None and candidate.output_nusd:
+        return need.output_tokens
+    return need.max_tokens
 
 
 def _selection(

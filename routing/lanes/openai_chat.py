@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -18,6 +18,7 @@ from routing.lanes.contracts import MaxTokens, ProblemField, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
 from routing.lanes.problems import (
+    TOO_LONG,
     BadRequest,
     Failure,
     bad_json,
@@ -180,7 +181,7 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
             return _whole(exchange, answer)
         stream = await open_stream(runtime, job)
     except RoutingError as exc:
-        failure = failure_of(exc)
+        failure = _in_its_statuses(failure_of(exc))
         exchange.fail(failure)
         return error_reply(failure, exchange.request_id)
     except asyncio.CancelledError:
@@ -374,6 +375,13 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-orchestra-endpoint": answered.endpoint_name if answered else "",
         "x-orchestra-fallback": "true" if exchange.fallback_used else "false",
     }
+
+
+def _in_its_statuses(failure: Failure) -> Failure:
+    """Return the failure with the status that OpenAI's clients know it by."""
+    if failure.code == TOO_LONG:
+        return replace(failure, status=400)
+    return failure
 
 
 _TYPES = {400: "invalid_request_error", 402: "insufficient_quota", 404: "invalid_request_error"}

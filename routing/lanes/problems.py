@@ -24,6 +24,8 @@ from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField
 TYPE_PREFIX = "urn:ai-orchestra:problem:"
 DEFAULT_RETRY_AFTER_S = 5
 MAX_CANDIDATES_TOLD = 50
+FEW = 3
+TOO_LONG = "context_length_exceeded"
 
 TITLES: dict[str, str] = {
     "invalid_request": "The request is not valid",
@@ -134,8 +136,8 @@ def _no_candidate(exc: NoCandidate) -> Failure:
         return Failure(402, "cost_limit_exceeded", detail, (at,), told)
     if exc.only_because("context_length"):
         detail = "Prompt and maxTokens together fit no model's context; shorten one of them."
-        return Failure(422, "context_length_exceeded", detail, candidates=told)
-    detail = f"{exc} The reasons are listed under 'candidates'."
+        return Failure(422, TOO_LONG, detail, candidates=told)
+    detail = f"{exc}{_summary(told)}"
     if not exc.rejections:
         detail = "No endpoint offers any model yet. Add one in the admin, or start Ollama."
     headers = _retry_after(exc.retry_after_s)
@@ -147,11 +149,22 @@ def _attempts_failed(exc: AttemptsFailed) -> Failure:
     told = tuple(ProblemCandidate(model, e.endpoint, e.code, str(e)) for model, e in exc.failures)[
         :MAX_CANDIDATES_TOLD
     ]
+    said = f"{exc}{_summary(told)}"
+    codes = ", ".join(dict.fromkeys(e.code for e in errors))
+    recorded = f"{exc} They met: {codes}."
     if all(isinstance(e, UpstreamBusy) for e in errors):
         headers = _retry_after(exc.retry_after_s)
-        return Failure(503, exc.code, str(exc), candidates=told, headers=headers)
+        return Failure(503, exc.code, said, candidates=told, headers=headers, recorded=recorded)
+    if all(isinstance(e, RefusedByUpstream) and e.kind == TOO_LONG for e in errors):
+        return Failure(422, TOO_LONG, said, candidates=told, recorded=recorded)
     status = 504 if all(isinstance(e, UpstreamTimeout) for e in errors) else 502
-    return Failure(status, exc.code, str(exc), candidates=told)
+    return Failure(status, exc.code, said, candidates=told, recorded=recorded)
+
+
+def _summary(told: tuple[ProblemCandidate, ...]) -> str:
+    """Return the first few reasons in words, for who sees no more than the message."""
+    few = "; ".join(f"{c.model}@{c.endpoint}: {c.detail}".rstrip(".") for c in told[:FEW])
+    return f" {few}." if few else ""
 
 
 def _model_field(exc: UnknownModel) -> ProblemField:

@@ -141,7 +141,8 @@ class Runtime:
         host.available_gb, host.total_gb = news.available_gb, news.total_gb
         host.pressure = 1 - news.available_gb / news.total_gb if news.total_gb > 0 else 1.0
         host.cpu_percent, host.swap_percent = news.cpu_percent, news.swap_percent
-        host.at = self.clock()
+        # When it was measured, not when it was heard: a new worker first hears what is long past.
+        host.at = min(self._to_monotonic(news.at), self.clock())
 
     def _hear_breaker(self, news: BreakerNews) -> None:
         offering = self.state.offerings.get(news.offering)
@@ -158,7 +159,10 @@ class Runtime:
             kept = old.get(name)
             if kept is not None and kept[0] == endpoint:
                 self._providers[name] = old.pop(name)
-            elif (made := self._make_provider(endpoint)) is not None:
+                continue
+            if kept is not None:
+                self.state.forget_endpoint(name)
+            if (made := self._make_provider(endpoint)) is not None:
                 self._providers[name] = (endpoint, made)
         for _, provider in old.values():
             _close_later(provider)

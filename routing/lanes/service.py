@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from routing.lanes.bus import StateBus
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_EVERY_S = 0.05
 POLICY_RETRY_S = 1.0
+RESTART_S = 1.0
 
 
 class DataPlane:
@@ -40,8 +41,8 @@ class DataPlane:
     async def start(self) -> None:
         """Start the tasks; requests are admitted once a policy is there."""
         self.runtime.see_local_host(sample())
-        jobs = (self._policy(), self._bus.listen(), self._bus.speak(), self._watch_host())
-        self._tasks = [asyncio.create_task(job) for job in jobs]
+        jobs = (self._policy, self._bus.listen, self._bus.speak, self._watch_host)
+        self._tasks = [asyncio.create_task(_kept_up(job)) for job in jobs]
 
     async def stop(self) -> None:
         """Stop the tasks and close every connection."""
@@ -69,3 +70,13 @@ class DataPlane:
         while True:
             await asyncio.sleep(SAMPLE_EVERY_S)
             self.runtime.see_local_host(sample())
+
+
+async def _kept_up(job: Callable[[], Awaitable[None]]) -> None:
+    """Do a job until it is done; one that fails is begun again, for a worker goes on without."""
+    while True:
+        try:
+            return await job()
+        except Exception:
+            logger.exception("A task of the data plane failed; it begins again")
+            await asyncio.sleep(RESTART_S)

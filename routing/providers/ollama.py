@@ -79,7 +79,7 @@ class OllamaProvider:
         line = self._line(await self._http.post(path, body))
         if not line.done:
             raise StreamCut(self.endpoint, f"Endpoint '{self.endpoint}' sent half an answer.")
-        calls = _tool_calls(line, 0)
+        calls = _tool_calls(line)
         return Answer(
             text=line.text,
             finish_reason="tool_calls" if calls else _finish(line.done_reason),
@@ -94,7 +94,7 @@ class OllamaProvider:
         async with self._http.stream(path, body) as chunks:
             async for raw in self._lines(chunks):
                 line = self._line(raw)
-                calls = _tool_calls(line, called)
+                calls = _numbered(_tool_calls(line), called)
                 called += len(calls or ())
                 yield self._piece(line, calls, called_tools=called > 0)
                 if line.done:
@@ -234,24 +234,29 @@ def _tool_call_to_ollama(call: dict[str, Any]) -> dict[str, Any]:
     return {"function": {"name": function.get("name", ""), "arguments": arguments}}
 
 
-def _tool_calls(line: _Line, first: int) -> list[dict[str, Any]] | None:
-    """Return Ollama's tool calls as OpenAI writes them, numbered from `first` in this answer."""
+def _numbered(calls: list[dict[str, Any]] | None, first: int) -> list[dict[str, Any]] | None:
+    """Return calls as a stream has them: numbered throughout the answer, from `first` on."""
+    if calls is None:
+        return None
+    return [{"index": index, **call} for index, call in enumerate(calls, first)]
+
+
+def _tool_calls(line: _Line) -> list[dict[str, Any]] | None:
+    """Return Ollama's tool calls as OpenAI writes them: arguments are JSON in a string."""
     if line.message is None or not line.message.tool_calls:
         return None
-    calls = []
-    for index, call in enumerate(line.message.tool_calls, first):
-        # OpenAI's arguments are JSON in a string.
-        arguments = msgspec.json.encode(call.function.arguments or {}).decode()
-        calls.append(
-            {
-                "index": index,
-                # Callers answer by this id, and may hold several answers' calls at once.
-                "id": call.id or f"call_{secrets.token_hex(8)}",
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": arguments},
-            }
-        )
-    return calls
+    return [
+        {
+            # Callers answer by this id, and may hold several answers' calls at once.
+            "id": call.id or f"call_{secrets.token_hex(8)}",
+            "type": "function",
+            "function": {
+                "name": call.function.name,
+                "arguments": msgspec.json.encode(call.function.arguments or {}).decode(),
+            },
+        }
+        for call in line.message.tool_calls
+    ]
 
 
 def _finish(done_reason: str | None) -> str:

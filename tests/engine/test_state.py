@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.engine.catalog import OfferingSpec
+from routing.engine.errors import NoCandidate
 from routing.engine.policy import Policy
 from routing.engine.state import EWMA_ALPHA, HostState
 from tests.cast import CLOUD, HERE, PLAIN, SAGE, Fleet, document, model
@@ -126,3 +127,24 @@ def test_whole_answers_scale_both_averages_alike() -> None:
 )
 def test_pressure_has_four_levels(pressure: float, level: str) -> None:
     assert HostState("h", pressure=pressure).level == level
+
+
+def test_an_old_measurement_of_a_host_is_none() -> None:
+    fleet = Fleet.of(document((model("large", ram_required_gb=1),), (HERE,)))
+    fleet.measure("local", available_gb=8, total_gb=10)
+    fleet.decide()
+    fleet.now += 61
+    with pytest.raises(NoCandidate) as caught:
+        fleet.decide()
+    assert [r.reason for r in caught.value.rejections] == ["memory_unknown"]
+
+
+def test_another_server_under_the_same_name_starts_afresh() -> None:
+    fleet = Fleet.of(document((PLAIN,), (HERE, CLOUD)))
+    fleet.trip("plain@here")
+    fleet.trip("plain@cloud")
+    fleet.probe("here", up=False)
+    fleet.state.forget_endpoint("here")
+    assert fleet.live("plain@here").unusable == ""
+    assert fleet.live("plain@here").breaker.allows(fleet.now)
+    assert not fleet.live("plain@cloud").breaker.allows(fleet.now)

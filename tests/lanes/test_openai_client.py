@@ -196,7 +196,7 @@ class TestErrors:
         assert (caught.value.type, caught.value.param) == ("invalid_request_error", "temperature")
 
     def test_a_prompt_that_fits_nowhere(self, client: openai.OpenAI) -> None:
-        with pytest.raises(openai.UnprocessableEntityError) as caught:
+        with pytest.raises(openai.BadRequestError) as caught:
             say(client, messages=[{"role": "user", "content": "x" * 100_000}])
         assert caught.value.code == "context_length_exceeded"
 

@@ -12,6 +12,7 @@ from routing.lanes import execute
 from tests.cast import ALPHA, BETA, document, priced
 from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import ROUTE, SetStage, Stage, at
+from tests.providers.upstream import answer, upstream
 
 PROMPT = "Say hello to everybody."
 HELLO = {"taskType": "completion", "prompt": PROMPT}
@@ -78,6 +79,24 @@ async def test_an_answer_is_billed_at_the_price_of_who_gave_it(
     tokens = told["metrics"]["promptTokens"] + told["metrics"]["tokensGenerated"]
     assert told["costUsd"] == pytest.approx(tokens * 0.0005)
     assert stage.record().cost_nusd == tokens * 500_000
+
+
+@pytest.mark.parametrize(
+    ("price", "wish", "limit"),
+    [
+        ("0.001", {"costLimit": 1}, 512),
+        ("0.001", {"costLimit": 1, "maxTokens": 600}, 600),
+        ("0.001", {}, None),
+        ("0", {"costLimit": 1}, None),
+    ],
+)
+async def test_an_answer_is_no_longer_than_its_cost_limit_was_reckoned_for(
+    set_stage: SetStage, price: str, wish: dict[str, Any], limit: int | None
+) -> None:
+    async with upstream(answer(b'{"response": "Hi", "done": true}')) as server:
+        stage = await set_stage(document((priced(ALPHA, price),), (at(server.url),)))
+        assert (await stage.post(ROUTE, {**HELLO, "requirements": wish})).status == 200
+    assert server.asked[0].body.get("options", {}).get("num_predict") == limit
 
 
 async def test_an_unknown_price_is_not_billed_as_nothing(
