@@ -7,7 +7,6 @@ import logging
 import os
 from typing import Any
 
-from channels.auth import AuthMiddlewareStack  # type: ignore[import-untyped]
 from channels.routing import URLRouter  # type: ignore[import-untyped]
 from django.core.asgi import get_asgi_application
 
@@ -23,7 +22,7 @@ from routing.lanes.door import LaneDoor, Receive, Scope, Send  # noqa: E402
 logger = logging.getLogger(__name__)
 
 door = LaneDoor(plane.current, plane.host_allowed)
-websockets = AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
+websockets = URLRouter(websocket_urlpatterns)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

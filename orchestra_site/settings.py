@@ -141,7 +141,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024  # as the lanes' own limit
 STATIC_URL = "/static/"
 # Served from the installed packages: nothing to collect, and never a stale copy.
 WHITENOISE_USE_FINDERS = True
-WHITENOISE_MAX_AGE = 3600
+# Revalidated at every load: an upgrade must not run with the scripts of the last release.
+WHITENOISE_MAX_AGE = 0
 
 USE_TZ = True
 TIME_ZONE = "UTC"
