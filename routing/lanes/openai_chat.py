@@ -374,6 +374,7 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-request-id": exchange.request_id,
         "x-orchestra-endpoint": answered.endpoint_name if answered else "",
         "x-orchestra-fallback": "true" if exchange.fallback_used else "false",
+        "x-orchestra-simulated": "true" if exchange.simulated else "false",
     }
 
 

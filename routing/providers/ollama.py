@@ -170,7 +170,8 @@ def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
         body["format"] = shape
     if call.messages is None:
         return "/api/generate", body | {"prompt": call.prompt or ""}
-    if tools := call.params.get("tools"):
+    # Ollama always lets the model choose; leaving the tools out is how to forbid them.
+    if (tools := call.params.get("tools")) and call.params.get("tool_choice") != "none":
         body["tools"] = tools
     return "/api/chat", body | {"messages": [_message(m) for m in call.messages]}
 

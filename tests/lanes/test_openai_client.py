@@ -164,6 +164,7 @@ class TestModels:
         assert told.parse().model == "beta:1b"
         assert told.headers["x-orchestra-fallback"] == "false"
         assert told.headers["x-orchestra-endpoint"] == "sim"
+        assert told.headers["x-orchestra-simulated"] == "false"
 
     def test_a_named_model_has_its_chain_behind_it(
         self, client: openai.OpenAI, served: Served

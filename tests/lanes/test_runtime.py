@@ -39,6 +39,7 @@ class TestNews:
     async def test_what_a_simulator_says_is_marked(self, stage: Stage) -> None:
         stage.runtime.hear(EndpointNews("cloud", up=True, at=1.0, simulated=True))
         assert (await stage.post(SELECT, CODE)).json["simulated"] is True
+        assert stage.record().simulated is True
 
     async def test_a_model_is_reported_unfit(self, stage: Stage) -> None:
         stage.runtime.hear(ModelHealthNews("plain", healthy=False, at=1.0))

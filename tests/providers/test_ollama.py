@@ -164,6 +164,12 @@ class TestRequest:
         call = Call(model="m", prompt="x", params={"response_format": asked})
         assert request(call, stream=False)[1].get("format") == told
 
+    @pytest.mark.parametrize(("choice", "told"), [("auto", True), ("none", False)])
+    def test_tools_that_may_not_be_called_are_not_told(self, choice: str, told: bool) -> None:
+        params = {"tools": [{"type": "function"}], "tool_choice": choice}
+        _, body = request(Call(model="m", messages=[], params=params), stream=False)
+        assert ("tools" in body) is told
+
     def message(self, **message: Any) -> dict[str, Any]:
         _, body = request(Call(model="m", messages=[message]), stream=False)
         (told,) = body["messages"]
