@@ -38,6 +38,11 @@ class Board:
         news = self._news.get(name)
         return news if news is not None and time.time() - news.at < STALE_S else None
 
+    def forget(self) -> None:
+        """Read again at the next question."""
+        with self._lock:
+            self._read_at_s = 0.0
+
     def state(self, offering: Offering) -> str:
         """Return loaded, ready, missing, down or unknown for a model at its endpoint."""
         news = self.endpoint(offering.endpoint.name)

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from routing.admin.live import BOARD
 from routing.engine.catalog import DEFAULT_PROFILES
 from routing.models import Endpoint, FallbackChain, Model, Offering, Origin, RoutingProfile
 from routing.policy.discovery import discover_once
@@ -97,6 +98,7 @@ def test_every_page_opens(admin_client: Client, simulator: SimulatedHost, noun: 
 def test_the_list_tells_what_matters(admin_client: Client, simulator: SimulatedHost) -> None:
     seed(ollama_url=simulator.url, simulated=True)
     discover_once()
+    BOARD.forget()
     a_model("priced", cost_per_1k_input_usd=Decimal("0.00015"))
     page = admin_client.get(url("model", "changelist")).content.decode()
     assert "$0.00015 / unknown" in page
