@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from routing.engine.errors import MalformedAnswer, StreamCut, UpstreamFault
+from routing.engine.errors import MalformedAnswer, RefusedByUpstream, StreamCut, UpstreamFault
 from routing.providers.base import Answer, Call, Piece, Usage
 from routing.providers.sse import PartTooLong, lines
 from routing.providers.transport import UNDECODABLE, Transport
@@ -67,6 +67,10 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
 
+class NotSayable(ValueError):
+    """Raised when a call holds what Ollama's protocol has no way of saying."""
+
+
 class OllamaProvider:
     """Adapter to one Ollama server; see `Provider` for the contract."""
 
@@ -75,7 +79,7 @@ class OllamaProvider:
         self._http = Transport(endpoint, base_url, api_key)
 
     async def complete(self, call: Call) -> Answer:
-        path, body = request(call, stream=False)
+        path, body = self._request(call, stream=False)
         line = self._line(await self._http.post(path, body))
         if not line.done:
             raise StreamCut(self.endpoint, f"Endpoint '{self.endpoint}' sent half an answer.")
@@ -89,7 +93,7 @@ class OllamaProvider:
         )
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
-        path, body = request(call, stream=True)
+        path, body = self._request(call, stream=True)
         called = 0
         async with self._http.stream(path, body) as chunks:
             async for raw in self._lines(chunks):
@@ -121,6 +125,14 @@ class OllamaProvider:
 
     async def close(self) -> None:
         await self._http.close()
+
+    def _request(self, call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
+        try:
+            return request(call, stream=stream)
+        except NotSayable as exc:
+            raise RefusedByUpstream(
+                self.endpoint, f"Endpoint '{self.endpoint}': {exc}", status=400
+            ) from exc
 
     async def _lines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:
@@ -160,7 +172,10 @@ class OllamaProvider:
 
 
 def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
-    """Return (path, body) for `call`: /api/generate for a prompt, /api/chat for messages."""
+    """Return (path, body) for `call`: /api/generate for a prompt, /api/chat for messages.
+
+    Raises NotSayable.
+    """
     body: dict[str, Any] = {"model": call.model, "stream": stream}
     if options := _options(call):
         body["options"] = options
@@ -173,7 +188,8 @@ def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
     # Ollama always lets the model choose; leaving the tools out is how to forbid them.
     if (tools := call.params.get("tools")) and call.params.get("tool_choice") != "none":
         body["tools"] = tools
-    return "/api/chat", body | {"messages": [_message(m) for m in call.messages]}
+    called = _called(call.messages)
+    return "/api/chat", body | {"messages": [_message(m, called) for m in call.messages]}
 
 
 def _options(call: Call) -> dict[str, Any]:
@@ -199,20 +215,27 @@ def _format(response_format: Any) -> Any:
     return (response_format.get("json_schema") or {}).get("schema")
 
 
-def _message(message: dict[str, Any]) -> dict[str, Any]:
+def _called(messages: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the functions called so far by the ids of their calls; results name only those."""
+    calls = [c for m in messages for c in m.get("tool_calls") or ()]
+    return {c.get("id", ""): (c.get("function") or {}).get("name", "") for c in calls}
+
+
+def _message(message: dict[str, Any], called: dict[str, str]) -> dict[str, Any]:
     """Return OpenAI's message in Ollama's shape: text in one string, images beside it."""
     content = message.get("content")
     role = message.get("role", "user")
     out: dict[str, Any] = {"role": _ROLES.get(role, role), "content": content or ""}
     if isinstance(content, list):
         parts = [p for p in content if isinstance(p, dict)]
-        out["content"] = "\n".join(p.get("text", "") for p in parts if p.get("type") == "text")
+        out["content"] = "\n".join(p.get("text") or "" for p in parts if p.get("type") == "text")
         images = [_image(p) for p in parts if p.get("type") == "image_url"]
         if images:
             out["images"] = images
     if calls := message.get("tool_calls"):
         out["tool_calls"] = [_tool_call_to_ollama(c) for c in calls]
-    if name := message.get("name"):
+    name = message.get("name") or called.get(message.get("tool_call_id") or "")
+    if name and out["role"] == "tool":
         out["tool_name"] = name
     return out
 
@@ -220,8 +243,11 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 def _image(part: dict[str, Any]) -> str:
     image = part.get("image_url")
     url = image.get("url", "") if isinstance(image, dict) else str(image or "")
-    # Only inline data: this service fetches no address a caller names.
-    return url.partition("base64,")[2]
+    _, inline, data = url.partition("base64,")
+    if not inline:
+        # This service fetches no address that a caller names, and Ollama fetches none at all.
+        raise NotSayable("Send images inline, as data: URLs in base64.")
+    return data
 
 
 def _tool_call_to_ollama(call: dict[str, Any]) -> dict[str, Any]:
@@ -230,8 +256,10 @@ def _tool_call_to_ollama(call: dict[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = msgspec.json.decode(arguments)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             arguments = {}
+    if not isinstance(arguments, dict):
+        arguments = {}
     return {"function": {"name": function.get("name", ""), "arguments": arguments}}
 
 

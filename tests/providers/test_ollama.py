@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from routing.engine.errors import StreamCut
+from routing.engine.errors import RefusedByUpstream, StreamCut
 from routing.providers.base import Call, Provider
-from routing.providers.ollama import OllamaProvider, request
+from routing.providers.ollama import NotSayable, OllamaProvider, request
 from tests.providers.contract import HELLO, HELLO_CHAT, ProviderContract
 from tests.providers.upstream import Upstream, answer, streamed
 
@@ -123,6 +123,16 @@ class TestOllama(ProviderContract):
         await self.error_of(provider)
 
 
+async def test_what_it_cannot_say_is_the_callers_to_change() -> None:
+    image = {"type": "image_url", "image_url": {"url": "http://example.com/a.png"}}
+    call = Call(model="m", messages=[{"role": "user", "content": [image]}])
+    provider = OllamaProvider("acme", "http://127.0.0.1:1")
+    with pytest.raises(RefusedByUpstream, match="'acme': Send images inline"):
+        await provider.complete(call)
+    with pytest.raises(RefusedByUpstream, match="'acme': Send images inline"):
+        await anext(provider.stream(call))
+
+
 class TestRequest:
     """How a call is written: options by name, load options as pinned."""
 
@@ -186,18 +196,33 @@ class TestRequest:
         told = self.message(role="user", content=texts)
         assert told == {"role": "user", "content": "What\nis it?", "images": ["QUJD"]}
 
-    def test_no_address_that_a_caller_names_is_fetched_or_passed_on(self) -> None:
-        image = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}}
-        told = self.message(role="user", content=[image])
-        assert "169.254" not in json.dumps(told)
+    def test_a_text_may_be_empty(self) -> None:
+        assert self.message(role="user", content=[{"type": "text", "text": None}])["content"] == ""
+
+    @pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "/etc/passwd", "", None])
+    def test_no_address_that_a_caller_names_is_fetched_or_passed_on(self, url: Any) -> None:
+        for image in (url, {"url": url or ""}):
+            with pytest.raises(NotSayable, match="inline"):
+                self.message(role="user", content=[{"type": "image_url", "image_url": image}])
 
     def test_calls_and_their_results(self) -> None:
         function = {"name": "f", "arguments": '{"a": 1}'}
         told = self.message(role="assistant", content=None, tool_calls=[{"function": function}])
         assert told["tool_calls"] == [{"function": {"name": "f", "arguments": {"a": 1}}}]
         assert self.message(role="tool", content="5", name="f")["tool_name"] == "f"
+        assert "tool_name" not in self.message(role="user", content="5", name="Bob")
 
-    def test_arguments_that_are_no_json_are_none(self) -> None:
-        calls = [{"function": {"name": "f", "arguments": "{"}}]
+    def test_a_result_is_given_the_name_of_its_call(self) -> None:
+        calls = [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}]
+        messages: list[dict[str, Any]] = [
+            {"role": "assistant", "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "c1", "content": "5"},
+        ]
+        _, body = request(Call(model="m", messages=messages), stream=False)
+        assert body["messages"][1]["tool_name"] == "f"
+
+    @pytest.mark.parametrize("arguments", ["{", "5", "[]", "null", "[" * 100_000])
+    def test_arguments_that_are_no_object_are_none(self, arguments: str) -> None:
+        calls = [{"function": {"name": "f", "arguments": arguments}}]
         told = self.message(role="assistant", tool_calls=calls)
         assert told["tool_calls"][0]["function"]["arguments"] == {}
