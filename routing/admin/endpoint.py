@@ -45,6 +45,7 @@ class EndpointAdmin(TrackedAdmin):
     fieldsets = (
         (None, {"fields": ("name", "enabled", "provider", "base_url", "api_key_ref")}),
         ("Where it is", {"fields": ("host", "region", "simulated", "provenance")}),
+        ("What it bears", {"fields": ("max_concurrency", "max_queue", "min_residency_s")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":

@@ -79,7 +79,16 @@ class ModelAdmin(TrackedAdmin):
         (None, {"fields": ("name", "enabled", "capabilities", "best_for", "provenance")}),
         (
             "What it is like",
-            {"fields": ("quality_tier", "speed", "context_length", "ram_required_gb")},
+            {
+                "fields": (
+                    "quality_tier",
+                    "speed",
+                    "context_length",
+                    "ram_required_gb",
+                    "kv_mb_per_1k_tokens",
+                    "accepts_prefill",
+                )
+            },
         ),
         ("Price", {"fields": ("cost_per_1k_input_usd", "cost_per_1k_output_usd")}),
     )

@@ -27,7 +27,7 @@ class RoutingProfileAdmin(PolicyAdmin):
         "deadline",
     )
     fieldsets = (
-        (None, {"fields": ("priority", "deadline_ms")}),
+        (None, {"fields": ("priority", "deadline_ms", "max_wait_ms", "commit", "hedge_percent")}),
         (
             "Weights, relative to each other",
             {

@@ -16,12 +16,14 @@ Priority = Literal["low", "normal", "high", "critical"]
 QualityTier = Literal["basic", "good", "high", "exceptional"]
 Speed = Literal["fast", "medium", "slow"]
 ProviderKind = Literal["ollama", "openai"]
+Commit = Literal["first_token", "complete"]
 
 TASK_TYPES: tuple[TaskType, ...] = ("completion", "reasoning", "code", "embedding", "analysis")
 COMPLEXITIES: tuple[Complexity, ...] = ("simple", "moderate", "complex")
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "critical")
 QUALITY_TIERS: tuple[QualityTier, ...] = ("basic", "good", "high", "exceptional")
 SPEEDS: tuple[Speed, ...] = ("fast", "medium", "slow")
+COMMITS: tuple[Commit, ...] = ("first_token", "complete")
 PROVIDERS: tuple[ProviderKind, ...] = ("ollama", "openai")
 TIER_RANK: dict[str, int] = {tier: rank for rank, tier in enumerate(QUALITY_TIERS)}
 
@@ -42,12 +44,17 @@ class ModelSpec(_Spec, frozen=True, kw_only=True):
     capabilities: tuple[TaskType, ...]
     quality_tier: QualityTier
     speed: Speed = "medium"
+    # With the context of 4,096 tokens that Ollama loads by itself.
     ram_required_gb: Annotated[float, msgspec.Meta(ge=0, le=100_000)] = 0.0
+    # What 1,000 tokens of context more, or less, add to that.
+    kv_mb_per_1k_tokens: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
     context_length: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 4096
     # None: the price is not known. Never treated as free where money is limited.
     cost_per_1k_input_usd: Usd | None = None
     cost_per_1k_output_usd: Usd | None = None
     best_for: tuple[str, ...] = ()
+    # Does it go on from an answer that was begun for it?
+    accepts_prefill: bool = False
     enabled: bool = True
 
 
@@ -62,6 +69,12 @@ class EndpointSpec(_Spec, frozen=True, kw_only=True):
     # The machine whose memory its models use: `local` is this one, empty is not ours to watch.
     host: str = ""
     region: str = ""
+    # Most calls at once, over all workers and nodes; None: found out by what it bears.
+    max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    # Most requests that may wait for it in one worker.
+    max_queue: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
+    # A model loaded more recently than this is not displaced by another one.
+    min_residency_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 10.0
     enabled: bool = True
     simulated: bool = False
 
@@ -105,6 +118,12 @@ class ProfileSpec(_Spec, frozen=True, kw_only=True):
     floor_moderate: QualityTier = "good"
     floor_complex: QualityTier = "high"
     deadline_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 120_000
+    # Longest wait for a place at an endpoint.
+    max_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 30_000
+    # From when on a failure is the caller's to see.
+    commit: Commit = "first_token"
+    # Most second attempts for slow answers, in percent of the requests; 0: none.
+    hedge_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
 
 
 class PolicyDocument(_Spec, frozen=True, kw_only=True):

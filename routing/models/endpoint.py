@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -43,6 +44,23 @@ class Endpoint(Tracked):
     region = models.CharField(
         max_length=100, blank=True, default="", validators=[Follows(rules.place)]
     )
+    max_concurrency = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        help_text="Most calls at once, from all workers together. Empty: as many as it bears.",
+    )
+    max_queue = models.PositiveIntegerField(
+        default=100,
+        validators=[MaxValueValidator(100_000)],
+        help_text="Most requests that may wait for it in one worker; the rest go elsewhere.",
+    )
+    min_residency_s = models.FloatField(
+        "minimum residency (s)",
+        default=10.0,
+        validators=[MinValueValidator(0), MaxValueValidator(86_400)],
+        help_text="A model loaded more recently than this is not displaced by another one.",
+    )
     enabled = models.BooleanField(default=True)
     simulated = models.BooleanField(default=False, help_text="Its answers are not a model's.")
 
@@ -62,6 +80,11 @@ class Endpoint(Tracked):
                 name="endpoint_key_is_reference",
                 condition=Q(api_key_ref="") | Q(api_key_ref__regex=r"^(env:[A-Za-z_]|file:/)"),
                 violation_error_message="Give a reference: env:NAME or file:/absolute/path.",
+            ),
+            models.CheckConstraint(
+                name="endpoint_admission_in_range",
+                condition=(Q(max_concurrency=None) | Q(max_concurrency__range=(1, 10_000)))
+                & Q(max_queue__range=(0, 100_000), min_residency_s__range=(0, 86_400)),
             ),
         )
 

@@ -39,6 +39,12 @@ class Model(Tracked):
         validators=[MinValueValidator(0), MaxValueValidator(100_000)],
         help_text="Memory it needs on its host once loaded; 0 where that is not ours to watch.",
     )
+    kv_mb_per_1k_tokens = models.FloatField(
+        "KV cache (MB per 1k tokens)",
+        default=0.0,
+        validators=[MinValueValidator(0), MaxValueValidator(1_000_000)],
+        help_text="What 1,000 tokens of context beyond 4,096 add to the RAM required.",
+    )
     context_length = models.PositiveIntegerField(
         default=4096,
         validators=[MinValueValidator(1), MaxValueValidator(100_000_000)],
@@ -69,6 +75,11 @@ class Model(Tracked):
         validators=[Follows(rules.best_for)],
         help_text="Comma-separated. A task type named here is preferred a little for that task.",
     )
+    accepts_prefill = models.BooleanField(
+        "continues answers",
+        default=False,
+        help_text="Goes on from an answer that was begun for it, so a broken one can be finished.",
+    )
     enabled = models.BooleanField(default=True)
 
     objects: ClassVar[TrackedQuerySet["Model"]] = TrackedQuerySet.as_manager()  # type: ignore[assignment]
@@ -90,6 +101,9 @@ class Model(Tracked):
             models.CheckConstraint(name="model_speed_known", condition=Q(speed__in=SPEEDS)),
             models.CheckConstraint(
                 name="model_ram_not_negative", condition=Q(ram_required_gb__gte=0)
+            ),
+            models.CheckConstraint(
+                name="model_kv_not_negative", condition=Q(kv_mb_per_1k_tokens__gte=0)
             ),
             models.CheckConstraint(
                 name="model_context_positive", condition=Q(context_length__gte=1)

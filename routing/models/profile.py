@@ -6,7 +6,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from routing.engine.catalog import PRIORITIES, QUALITY_TIERS
+from routing.engine.catalog import COMMITS, PRIORITIES, QUALITY_TIERS
 from routing.models.base import PolicyQuerySet, choices
 
 _WEIGHTS = ("quality", "cost", "latency", "memory", "success")
@@ -40,6 +40,25 @@ class RoutingProfile(models.Model):
         validators=[MinValueValidator(100), MaxValueValidator(3_600_000)],
         help_text="For the whole request, every attempt included.",
     )
+    max_wait_ms = models.PositiveIntegerField(
+        "longest wait (ms)",
+        default=30_000,
+        validators=[MaxValueValidator(3_600_000)],
+        help_text="For a place at an endpoint; who would wait longer is told so at once.",
+    )
+    commit = models.CharField(
+        "commit point",
+        max_length=20,
+        choices=[("first_token", "First token"), ("complete", "Complete answer")],
+        default="first_token",
+        help_text="A failure before it is absorbed; Complete holds the stream back for it.",
+    )
+    hedge_percent = models.FloatField(
+        "hedges (%)",
+        default=0.0,
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+        help_text="Most requests of which a second one is sent when the first is slow. 0: none.",
+    )
 
     objects: ClassVar[PolicyQuerySet["RoutingProfile"]] = PolicyQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -63,6 +82,14 @@ class RoutingProfile(models.Model):
             ),
             models.CheckConstraint(
                 name="profile_deadline_in_range", condition=Q(deadline_ms__range=(100, 3_600_000))
+            ),
+            models.CheckConstraint(
+                name="profile_execution_in_range",
+                condition=Q(
+                    max_wait_ms__range=(0, 3_600_000),
+                    commit__in=COMMITS,
+                    hedge_percent__range=(0, 100),
+                ),
             ),
         )
 

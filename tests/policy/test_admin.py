@@ -41,6 +41,7 @@ def model_form(**fields: Any) -> dict[str, Any]:
         "quality_tier": "good",
         "speed": "fast",
         "ram_required_gb": "4.5",
+        "kv_mb_per_1k_tokens": "0",
         "context_length": "8192",
         "cost_per_1k_input_usd": "0.00015",
         "cost_per_1k_output_usd": "",
@@ -190,6 +191,8 @@ def test_a_capability_that_a_chain_needs_stays(admin_client: Client) -> None:
         ({"api_key_ref": "file:relative"}, "Give a reference, never the key"),
         ({"name": "a@b"}, "Use letters, digits"),
         ({"host": "two words"}, "Use letters, digits"),
+        ({"max_concurrency": "0"}, "greater than or equal to 1"),
+        ({"min_residency_s": "-1"}, "greater than or equal to 0"),
     ],
 )
 def test_a_bad_endpoint_is_refused_in_words(

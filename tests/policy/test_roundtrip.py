@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.engine.catalog import (
+    COMMITS,
     PRIORITIES,
     QUALITY_TIERS,
     SPEEDS,
@@ -38,6 +39,8 @@ models = st.builds(
     quality_tier=tiers,
     speed=st.sampled_from(SPEEDS),
     ram_required_gb=st.floats(0, 1e5),
+    kv_mb_per_1k_tokens=st.floats(0, 1e6),
+    accepts_prefill=st.booleans(),
     context_length=st.integers(1, 10**8),
     cost_per_1k_input_usd=prices,
     cost_per_1k_output_usd=prices,
@@ -52,6 +55,9 @@ endpoints = st.builds(
     api_key_ref=st.sampled_from(["", "env:KEY", "file:/run/key"]),
     host=st.just("") | slugs,
     region=st.just("") | slugs,
+    max_concurrency=st.none() | st.integers(1, 10_000),
+    max_queue=st.integers(0, 100_000),
+    min_residency_s=st.floats(0, 86_400),
     enabled=st.booleans(),
     simulated=st.booleans(),
 )
@@ -82,6 +88,9 @@ profiles = st.builds(
     success_weight=weights,
     floor_simple=tiers,
     deadline_ms=st.integers(100, 3_600_000),
+    max_wait_ms=st.integers(0, 3_600_000),
+    commit=st.sampled_from(COMMITS),
+    hedge_percent=st.floats(0, 100),
 )
 documents = st.builds(
     PolicyDocument,
