@@ -15,9 +15,10 @@ django_application = get_asgi_application()
 
 # Only now: these read Django's settings or models.
 from dashboard.routing import websocket_urlpatterns  # noqa: E402
-from orchestra_site import probes  # noqa: E402
+from orchestra_site import patience, probes  # noqa: E402
 from routing import plane  # noqa: E402
 from routing.lanes.door import LaneDoor, Receive, Scope, Send  # noqa: E402
+from routing.lanes.table import BY_ROUTE  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,11 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
         await door(lane, scope, receive, send)
     elif scope["path"] in probes.PATHS:
         await probes.answer(scope, send)
-    else:
+    elif (scope["method"], scope["path"]) in BY_ROUTE:
+        # A lane's browsable page takes as long as a model does.
         await django_application(scope, receive, send)
+    else:
+        await patience.within(patience.LIMIT_S, django_application, scope, receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
