@@ -81,9 +81,9 @@ class StateBus:
     async def _listen_once(self) -> None:
         client = self._client()
         try:
+            await self._set_clock(client)
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(STATE_CHANNEL)
-                await self._set_clock(client)
                 # Subscribed before reading: what changes in between is heard twice, not never.
                 for raw in (await client.hgetall(STATE_LAST)).values():
                     self._take(raw)
