@@ -41,6 +41,7 @@ TITLES: dict[str, str] = {
     "deadline_exceeded": "The deadline passed",
     "not_ready": "The service is not ready",
     "upstream_refused": "The model's server refused the request",
+    "redis_unavailable": "Redis does not answer",
     "internal_error": "Something went wrong on our side",
 }
 

@@ -13,7 +13,6 @@ from routing.engine.state import OfferingState
 from routing.lanes.bus import StateBus
 from routing.lanes.probing import FleetProbes
 from tests.lanes.stage import Stage, staged
-from tests.waiting import soon
 
 OFFERING = "alpha:1b@sim"
 
