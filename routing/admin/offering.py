@@ -1,7 +1,7 @@
 """Offerings: which model at which endpoint, and how it is loaded there."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -59,7 +59,7 @@ class OfferingAdmin(TrackedAdmin):
     )
     list_select_related = ("model", "endpoint")
     list_filter = ("endpoint", BreakerFilter, "enabled", "origin")
-    actions: ClassVar[Any] = (*TrackedAdmin.actions, "reset_breaker")
+    actions = (*TrackedAdmin.actions, "reset_breaker")
     search_fields = ("model__name", "endpoint__name", "upstream_model")
     autocomplete_fields = ("model", "endpoint")
     fieldsets = (

@@ -107,17 +107,17 @@ async def release(client: redis.asyncio.Redis, offering: str, token: str) -> Non
 
 async def tell(client: redis.asyncio.Redis, news: BreakerNews) -> None:
     """Join `news` with what Redis knows of the offering, and publish the outcome."""
-    told = client.eval(_TELL, 1, STATE_LAST, news.key, encode(news), STATE_CHANNEL)  # type: ignore[arg-type]
+    told = client.eval(_TELL, 1, STATE_LAST, news.key, encode(news), STATE_CHANNEL)
     await cast("Awaitable[bytes]", told)
 
 
 def reset(client: redis.Redis, offerings: list[str], worker: str) -> None:
     """Close the breakers of these offerings in every worker, and free their probes."""
-    seconds, micros = cast("tuple[int, int]", client.time())
+    seconds, micros = client.time()
     now = seconds + micros / 1e6
     with client.pipeline(transaction=False) as pipe:
         for offering in offerings:
             news = BreakerNews(offering, "closed", at=now, worker=worker, generation=now)
             pipe.delete(PROBE + offering)
-            pipe.eval(_TELL, 1, STATE_LAST, news.key, encode(news), STATE_CHANNEL)  # type: ignore[arg-type]
+            pipe.eval(_TELL, 1, STATE_LAST, news.key, encode(news), STATE_CHANNEL)
         pipe.execute()

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import cast
 
 import msgspec
 import redis.asyncio
@@ -96,7 +95,7 @@ class StateBus:
 
     async def _set_clock(self, client: redis.asyncio.Redis) -> None:
         asked = time.monotonic()
-        seconds, micros = await cast("Awaitable[tuple[int, int]]", client.time())
+        seconds, micros = await client.time()
         # Read half-way between asking and hearing, as near as can be known.
         self._ahead_s = seconds + micros / 1e6 - (asked + time.monotonic()) / 2
 

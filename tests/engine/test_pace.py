@@ -42,11 +42,10 @@ def test_an_upstream_that_slows_down_is_called_slow_often_enough_to_trip_and_not
 
 
 def test_neither_queue_nor_first_token_nor_load_is_generation() -> None:
-    at_once = {"ttft_ms": None, "work_ms": 0.0}
     assert generation_ms(duration_ms=900, ttft_ms=800, work_ms=0, queues=True) == 100
     assert generation_ms(duration_ms=900, ttft_ms=None, work_ms=70, queues=True) == 70
-    assert generation_ms(duration_ms=900, **at_once, queues=True) == 0
-    assert generation_ms(duration_ms=900, **at_once, queues=False) == 900
+    assert generation_ms(duration_ms=900, ttft_ms=None, work_ms=0, queues=True) == 0
+    assert generation_ms(duration_ms=900, ttft_ms=None, work_ms=0, queues=False) == 900
 
 
 def test_a_queue_is_all_that_is_in_flight_at_the_endpoint() -> None:

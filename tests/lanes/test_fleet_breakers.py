@@ -168,10 +168,10 @@ async def test_a_late_opening_does_not_undo_a_reset(
         late = decode(client.hget(STATE_LAST, f"breaker:{OFFERING}") or b"")
         reset(client, [OFFERING], "operator")
         await soon(lambda: states(stages) == ["closed"] * 3)
-        stages[0].runtime.breaker_news(late)  # type: ignore[arg-type]
+        stages[0].runtime.breaker_news(late)
         await asyncio.sleep(0.2)
         assert states(stages) == ["closed"] * 3
-        assert decode(client.hget(STATE_LAST, f"breaker:{OFFERING}") or b"").state == "closed"  # type: ignore[union-attr]
+        assert decode(client.hget(STATE_LAST, f"breaker:{OFFERING}") or b"").state == "closed"
 
 
 async def test_a_new_worker_begins_with_what_the_others_know(
