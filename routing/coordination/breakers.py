@@ -3,6 +3,7 @@
 Both scripts read the clock of Redis, which is the only one that all nodes share.
 """
 
+import asyncio
 import itertools
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import cast
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from telemetry.redis_names import PROBE, STATE_CHANNEL, STATE_LAST
 from telemetry.state_news import BreakerNews, encode
@@ -55,6 +58,8 @@ if read and type(last) == 'table' then
   end
 end
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {1, '', 0} end
+-- The answer to the first asking was lost, and this is the second.
+if redis.call('GET', KEYS[1]) == ARGV[1] then return {1, '', 0} end
 return {0, '', redis.call('PTTL', KEYS[1])}
 """
 
@@ -80,7 +85,11 @@ class ProbeClaims:
         self._owner = owner
         self._numbers = itertools.count(1)
         self._client = redis.asyncio.Redis.from_url(
-            redis_url, socket_connect_timeout=CLAIM_LIMIT_S, socket_timeout=CLAIM_LIMIT_S
+            redis_url,
+            socket_connect_timeout=CLAIM_LIMIT_S,
+            socket_timeout=CLAIM_LIMIT_S,
+            # Once, for a pooled connection that Redis closed; a caller waits for this.
+            retry=Retry(NoBackoff(), 1),
         )
 
     def token(self) -> str:
@@ -88,12 +97,16 @@ class ProbeClaims:
         return f"{self._owner}/{next(self._numbers)}"
 
     async def claim(self, offering: str, generation: float, token: str, ttl_s: float) -> Claim:
-        """Claim the probe of an offering for `ttl_s`; raises redis-py's errors without Redis."""
+        """Claim the probe of an offering for `ttl_s`.
+
+        Without Redis, raises RedisError or OSError, within half a second.
+        """
         field = f"breaker:{offering}"
         ttl_ms = max(1, int(ttl_s * 1000))
         keys = (PROBE + offering, STATE_LAST)
         asked = self._client.eval(_CLAIM, 2, *keys, token, str(ttl_ms), field, repr(generation))
-        granted, missed, taken_ms = await cast("Awaitable[tuple[int, bytes, int]]", asked)
+        async with asyncio.timeout(CLAIM_LIMIT_S):
+            granted, missed, taken_ms = await cast("Awaitable[tuple[int, bytes, int]]", asked)
         return Claim(bool(granted), missed, max(taken_ms, 0) / 1000)
 
     async def close(self) -> None:

@@ -4,7 +4,10 @@ Without Redis every worker probes on its own, one call at a time.
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
+
+import msgspec
 
 from routing.coordination.breakers import Claim, ProbeClaims, release
 from routing.engine.breaker import BreakerState
@@ -62,7 +65,9 @@ def _refused(runtime: Runtime, live: OfferingState, began: float, claim: Claim) 
     breaker = live.breaker
     breaker.abandon(began)
     if claim.missed:
-        runtime.hear(decode(claim.missed))
+        # What a newer release wrote may be unreadable here.
+        with suppress(msgspec.DecodeError):
+            runtime.hear(decode(claim.missed))
     if breaker.state is not BreakerState.CLOSED:
         breaker.hold(runtime.clock() + min(claim.taken_s, ASK_AGAIN_S))
         return False

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -59,3 +59,46 @@ async def listening(redis_url: str, count: int) -> None:
         while (await client.pubsub_numsub("ai-orchestra:state"))[0][1] < count:
             assert asyncio.get_running_loop().time() < end
             await asyncio.sleep(0.01)
+
+
+class Line:
+    """A way to Redis that can be cut: the URL of its near end, and everybody who talks over it."""
+
+    def __init__(self, near: Path, redis_url: str) -> None:
+        self.url = f"unix://{near}"
+        self._near = near
+        self._far = redis_url.removeprefix("unix://").partition("?")[0]
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_unix_server(self._talk, self._near)
+
+    async def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._near.unlink(missing_ok=True)
+        for writer in list(self._open):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(self._far)
+        self._open |= {writer, far_writer}
+        pumps = [
+            asyncio.create_task(_pump(source, sink))
+            for source, sink in ((reader, far_writer), (far_reader, writer))
+        ]
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        for one in (writer, far_writer):
+            self._open.discard(one)
+            one.transport.abort()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()

@@ -14,8 +14,8 @@ from telemetry.redis_names import PROBE, STATE_LAST
 from telemetry.state_news import decode
 from tests.cast import ALPHA, document
 from tests.fixtures_engines import SimulatedHost
-from tests.lanes.fleet import OFFERING, listening, live, states, worker
-from tests.lanes.stage import ROUTE, Stage, at
+from tests.lanes.fleet import OFFERING, Line, listening, live, states, worker
+from tests.lanes.stage import CHAT, ROUTE, Stage, at
 from tests.waiting import soon
 
 ASK = {"taskType": "completion", "prompt": "Hello", "retryAttempts": 0}
@@ -191,3 +191,51 @@ async def test_clocks_of_nodes_may_differ(
     monkeypatch.setattr("time.time", lambda: 1000.0)
     await opened(stages, host, open_s=60)
     assert all(50 < live(s).breaker.open_until - s.runtime.clock() <= 60 for s in stages)
+
+
+async def test_without_redis_each_worker_probes_alone_and_tells_when_it_is_back(
+    tmp_path: Path, host: SimulatedHost, redis_url: str
+) -> None:
+    line, policy = Line(tmp_path / "redis.sock", redis_url), document((ALPHA,), (at(host.url),))
+    await line.mend()
+    async with (
+        worker(tmp_path / "0", policy, line.url) as one,
+        worker(tmp_path / "1", policy, line.url) as two,
+    ):
+        stages = [one, two]
+        await listening(redis_url, 2)
+        await line.cut()
+        for stage in stages:
+            live(stage).breaker.rules = replace(live(stage).breaker.rules, open_s=0.2)
+            host.fail("http_error", status=500)
+            for _ in range(5):
+                await stage.post(ROUTE, ASK)
+        attempts(stages)
+        assert states(stages) == ["open"] * 2
+        host.fail("delay", delay_ms=300)
+        await asyncio.sleep(0.25)
+        assert sorted(await everybody(stages, 20)) == [200, 200, *[503] * 18]
+        assert attempts(stages) == 2
+        assert states(stages) == ["closed"] * 2
+        host.recover()
+        host.fail("http_error", status=500)
+        for _ in range(5):
+            await one.post(ROUTE, ASK)
+        assert states(stages) == ["open", "closed"]
+        live(one).breaker.open_until += 60
+        one.runtime.breaker_changed(live(one))
+        await line.mend()
+        await soon(lambda: states(stages) == ["open"] * 2, 5)
+        await line.cut()
+
+
+async def test_openai_callers_are_told_when_to_come_back_too(
+    stages: list[Stage], host: SimulatedHost
+) -> None:
+    await opened(stages, host, open_s=60)
+    hello = [{"role": "user", "content": "Hello"}]
+    for stream in (False, True):
+        asked = {"model": "auto", "messages": hello, "stream": stream}
+        heard = await stages[2].post(CHAT, asked)
+        assert heard.status == 503
+        assert 50 < int(heard.headers["retry-after"]) <= 60

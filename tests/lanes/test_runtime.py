@@ -151,3 +151,27 @@ class TestPolicies:
         quiet_stage.runtime.adopt(document((SAGE,), (broken, CLOUD)))
         assert "Endpoint 'broken' cannot be used" in caplog.text
         assert await chosen(quiet_stage) == "sage"
+
+
+class TestSlowAnswers:
+    async def test_they_open_the_breaker_and_say_so(self, quiet_stage: Stage) -> None:
+        runtime, told = quiet_stage.runtime, list[BreakerNews]()
+        runtime.breaker_news = told.append
+        live = runtime.state.offerings["sage@cloud"]
+
+        def answer(took_ms: float, ttft_ms: float | None) -> None:
+            now = runtime.clock()
+            live.breaker.succeed(now, began=now)
+            runtime.learn(live, duration_ms=took_ms, output_tokens=100, ttft_ms=ttft_ms)
+
+        for _ in range(10):
+            answer(2_000, 100)
+        live.breaker.reset()
+        for _ in range(10):
+            answer(40_000, 38_000)  # late, and then as fast as ever
+        assert not told
+        live.breaker.reset()
+        for _ in range(5):
+            answer(40_000, 100)
+        (news,) = told
+        assert (news.state, news.reason, news.openings) == ("open", "slow_answers", 1)
