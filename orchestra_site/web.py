@@ -6,6 +6,8 @@ import sys
 
 import uvicorn
 
+from orchestra_site.corked import CorkedHttp
+
 # What a dashboard sends is tiny; what it is sent does not count here.
 LONGEST_MESSAGE_BYTES = 64 * 1024
 GRACE_S = 2
@@ -16,7 +18,7 @@ def config() -> uvicorn.Config:
     return uvicorn.Config(
         "orchestra_site.asgi:application",
         loop="uvloop",
-        http="httptools",
+        http=CorkedHttp,
         ws="websockets-sansio",
         ws_max_size=LONGEST_MESSAGE_BYTES,
         ws_max_queue=16,
