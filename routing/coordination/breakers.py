@@ -6,16 +6,19 @@ Both scripts read the clock of Redis, which is the only one that all nodes share
 import asyncio
 import itertools
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from routing.engine.breaker import GENERATION_STEP_S
 from telemetry.redis_names import PROBE, STATE_CHANNEL, STATE_LAST
-from telemetry.state_news import BreakerNews, encode
+from telemetry.state_news import BreakerNews, decode, encode
 
 CLAIM_LIMIT_S = 0.5
 
@@ -126,11 +129,24 @@ async def tell(client: redis.asyncio.Redis, news: BreakerNews) -> None:
 
 def reset(client: redis.Redis, offerings: list[str], worker: str) -> None:
     """Close the breakers of these offerings in every worker, and free their probes."""
+    if not offerings:
+        return
     seconds, micros = client.time()
     now = seconds + micros / 1e6
+    last = client.hmget(STATE_LAST, [f"breaker:{offering}" for offering in offerings])
     with client.pipeline(transaction=False) as pipe:
-        for offering in offerings:
-            news = BreakerNews(offering, "closed", at=now, worker=worker, generation=now)
+        for offering, raw in zip(offerings, cast("list[bytes | None]", last), strict=True):
+            # Redis's clock may have gone back since, as after a failover.
+            generation = max(now, _generation(raw) + GENERATION_STEP_S)
+            news = BreakerNews(offering, "closed", at=now, worker=worker, generation=generation)
             pipe.delete(PROBE + offering)
             pipe.eval(_TELL, 1, STATE_LAST, news.key, encode(news), STATE_CHANNEL)
         pipe.execute()
+
+
+def _generation(raw: bytes | None) -> float:
+    # What a newer release wrote may be unreadable here.
+    with suppress(msgspec.DecodeError):
+        news = decode(raw or b"")
+        return news.generation if isinstance(news, BreakerNews) else 0.0
+    return 0.0

@@ -18,5 +18,5 @@ def reset_breakers(offerings: Iterable[str], by: str) -> list[str]:
     named = sorted(set(offerings))
     with redis_client() as client:
         breakers.reset(client, named, by)
-    logger.warning("Circuit breakers reset by %s: %s", by, ", ".join(named) or "none")
+    logger.info("Circuit breakers reset by %s: %s", by, ", ".join(named) or "none")
     return named

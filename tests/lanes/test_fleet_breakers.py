@@ -160,6 +160,17 @@ async def test_a_reset_closes_every_worker_within_a_second(
     assert set(await everybody(stages, 3)) == {200}
 
 
+async def test_a_reset_holds_although_the_clock_of_redis_went_back(
+    stages: list[Stage], host: SimulatedHost, redis_url: str
+) -> None:
+    for stage in stages:
+        live(stage).breaker.generation = stage.runtime.fleet_time() + 3600
+    await opened(stages, host, open_s=60)
+    with redis.Redis.from_url(redis_url) as client:
+        reset(client, [OFFERING], "operator")
+    await soon(lambda: states(stages) == ["closed"] * 3, 1.0)
+
+
 async def test_a_late_opening_does_not_undo_a_reset(
     stages: list[Stage], host: SimulatedHost, redis_url: str
 ) -> None:
