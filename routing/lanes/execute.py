@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 
+from routing.engine.breaker import BreakerState
 from routing.engine.decide import Decision, Need, attempts, expected_ms, likely_tokens
 from routing.engine.errors import (
     AttemptsFailed,
@@ -32,6 +33,7 @@ SLOW_ANSWER_FACTOR = 3.0
 RETRY_BASE_S = 0.25
 # Two different models that blame the request have proved it at fault.
 REFUSALS_BELIEVED = 2
+CLOSED = BreakerState.CLOSED
 
 CallFor = Callable[[Candidate], Call]
 
@@ -100,7 +102,11 @@ async def _attempt(
 ) -> Answer | None:
     """Make one call; None if it failed, with the failure on the trail."""
     live, started = runtime.live(candidate), runtime.clock()
-    if live is None or not await runtime.may_begin(live, started, job.deadline):
+    if live is None or not live.breaker.begin(started):
+        return None
+    if live.breaker.state is not CLOSED and not await runtime.allow_probe(
+        runtime, live, started, job.deadline
+    ):
         return None
     live.in_flight += 1
     try:
@@ -330,7 +336,11 @@ async def open_stream(runtime: Runtime, job: Job) -> Stream:
 
 async def _open(runtime: Runtime, job: Job, candidate: Candidate) -> Stream | None:
     live, started = runtime.live(candidate), runtime.clock()
-    if live is None or not await runtime.may_begin(live, started, job.deadline):
+    if live is None or not live.breaker.begin(started):
+        return None
+    if live.breaker.state is not CLOSED and not await runtime.allow_probe(
+        runtime, live, started, job.deadline
+    ):
         return None
     live.in_flight += 1
     rest: AsyncIterator[Piece] | None = None

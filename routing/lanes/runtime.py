@@ -32,6 +32,7 @@ SLOW_ANSWERS = "slow_answers"
 # A replaced provider may still be answering: its connections close after the longest deadline.
 RETIRE_AFTER_S = 3600.0
 
+# Asks whether the call begun on a half-open breaker may go on, before its deadline.
 AllowProbe = Callable[["Runtime", OfferingState, float, float], Awaitable[bool]]
 
 
@@ -114,14 +115,6 @@ class Runtime:
             self._hear_host(news)
         else:
             self._hear_breaker(news)
-
-    async def may_begin(self, live: OfferingState, began: float, deadline: float) -> bool:
-        """Claim a call to an offering; asks the fleet only where its breaker is not closed."""
-        if not live.breaker.begin(began):
-            return False
-        if live.breaker.state is BreakerState.CLOSED:
-            return True
-        return await self.allow_probe(self, live, began, deadline)
 
     def learn(
         self,

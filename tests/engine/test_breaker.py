@@ -280,7 +280,8 @@ class Machine(RuleBasedStateMachine):
         if retry_after_s > 0:
             assert not self.breaker.allows(self.now)
             assert self.breaker.open_until >= self.now + retry_after_s
-        if began in self.probes and before is HALF_OPEN:
+        in_time = self.now - began < RULES.probe_timeout_s
+        if began in self.probes and in_time and before is HALF_OPEN:
             assert self.breaker.state is OPEN
         self.probes.discard(began)
 

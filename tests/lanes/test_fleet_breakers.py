@@ -163,8 +163,9 @@ async def test_a_reset_closes_every_worker_within_a_second(
 async def test_a_reset_holds_although_the_clock_of_redis_went_back(
     stages: list[Stage], host: SimulatedHost, redis_url: str
 ) -> None:
+    ahead = stages[0].runtime.fleet_time() + 3600
     for stage in stages:
-        live(stage).breaker.generation = stage.runtime.fleet_time() + 3600
+        live(stage).breaker.generation = ahead
     await opened(stages, host, open_s=60)
     with redis.Redis.from_url(redis_url) as client:
         reset(client, [OFFERING], "operator")
