@@ -8,6 +8,9 @@ POLICY_CHANNEL = PREFIX + "policy"  # the new version, as text
 CAPABILITY = PREFIX + "capability:"  # + model name: JSON, the ModelCapability contract
 STATE_CHANNEL = PREFIX + "state"  # MessagePack of a state message
 STATE_LAST = PREFIX + "state:last"  # hash: last state message by key, for a new worker
+# + "model@endpoint": the worker whose probe is under way. The braces keep it in the slot of
+# STATE_LAST, for a script that reads both.
+PROBE = "{" + STATE_LAST + "}:probe:"
 EVENTS_OUT = PREFIX + "events"  # stream: what this project publishes
 EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
 EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, with the reason

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 
-from routing.engine.decide import Decision, Need, attempts, expected_ms
+from routing.engine.breaker import BreakerState
+from routing.engine.decide import Decision, Need, attempts, expected_ms, likely_tokens
 from routing.engine.errors import (
     AttemptsFailed,
     DeadlineExceeded,
@@ -25,11 +26,14 @@ FIRST_TOKEN_S = 15.0
 BETWEEN_TOKENS_S = 20.0
 # After the finish reason only usage and the end marker can follow; not every server sends them.
 AFTER_FINISH_S = 1.0
+# How much of the wait behind others is granted before silence counts as a failure.
+MOST_QUEUE_S = 60.0
 COLD_LOAD_FACTOR = 2.0
 SLOW_ANSWER_FACTOR = 3.0
 RETRY_BASE_S = 0.25
 # Two different models that blame the request have proved it at fault.
 REFUSALS_BELIEVED = 2
+CLOSED = BreakerState.CLOSED
 
 CallFor = Callable[[Candidate], Call]
 
@@ -99,6 +103,10 @@ async def _attempt(
     """Make one call; None if it failed, with the failure on the trail."""
     live, started = runtime.live(candidate), runtime.clock()
     if live is None or not live.breaker.begin(started):
+        return None
+    if live.breaker.state is not CLOSED and not await runtime.allow_probe(
+        runtime, live, started, job.deadline
+    ):
         return None
     live.in_flight += 1
     try:
@@ -182,7 +190,7 @@ def _failed(
     live.observe_failure()
     wait_s = error.retry_after_s or 0.0
     if live.breaker.fail(now, began=started, jitter=runtime.jitter(), retry_after_s=wait_s):
-        runtime.breaker_changed(live)
+        runtime.breaker_changed(live, error.code)
 
 
 def _silence(
@@ -213,7 +221,9 @@ def _learn(runtime: Runtime, candidate: Candidate, answer: Answer, took_s: float
         return
     tokens = answer.usage.completion_tokens if answer.usage else 0
     took_ms = max(0.0, took_s * 1000 - answer.load_ms)
-    runtime.state.observe(live, duration_ms=took_ms, output_tokens=tokens, ttft_ms=None)
+    runtime.learn(
+        live, duration_ms=took_ms, output_tokens=tokens, ttft_ms=None, work_ms=answer.work_ms
+    )
 
 
 def _whole_s(candidate: Candidate, live: OfferingState, job: Job) -> float:
@@ -222,10 +232,11 @@ def _whole_s(candidate: Candidate, live: OfferingState, job: Job) -> float:
     return FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_s
 
 
-def _first_token_s(candidate: Candidate, live: OfferingState) -> float:
+def _first_token_s(candidate: Candidate, live: OfferingState, queue_s: float) -> float:
+    allowed_s = FIRST_TOKEN_S + min(queue_s, MOST_QUEUE_S)
     if live.loaded:
-        return FIRST_TOKEN_S
-    return FIRST_TOKEN_S + COLD_LOAD_FACTOR * candidate.load_prior_ms / 1000
+        return allowed_s
+    return allowed_s + COLD_LOAD_FACTOR * candidate.load_prior_ms / 1000
 
 
 class Stream:
@@ -306,7 +317,7 @@ class Stream:
             # A cold start says nothing about the next, warm one.
             took_ms -= load_ms
         ttft_ms = max(0.0, self.first_token_s * 1000 - load_ms)
-        self._runtime.state.observe(
+        self._runtime.learn(
             self._live, duration_ms=took_ms, output_tokens=output_tokens, ttft_ms=ttft_ms
         )
 
@@ -327,16 +338,22 @@ async def _open(runtime: Runtime, job: Job, candidate: Candidate) -> Stream | No
     live, started = runtime.live(candidate), runtime.clock()
     if live is None or not live.breaker.begin(started):
         return None
+    if live.breaker.state is not CLOSED and not await runtime.allow_probe(
+        runtime, live, started, job.deadline
+    ):
+        return None
     live.in_flight += 1
     rest: AsyncIterator[Piece] | None = None
+    queue_ms = live.queue_ms(likely_tokens(job.need))
     try:
         rest = runtime.provider(candidate).stream(job.call_for(candidate))
-        allowed_s = _first_token_s(candidate, live)
+        allowed_s = _first_token_s(candidate, live, queue_ms / 1000)
         first = await _first_piece(candidate, rest, allowed_s, job.deadline - started)
     except (ProviderError, TimeoutError) as exc:
         error = exc if isinstance(exc, ProviderError) else None
         live.in_flight -= 1
-        error = error or _silence(runtime, job, candidate, started, live.ttft_ms)
+        usual_ms = live.ttft_ms + queue_ms
+        error = error or _silence(runtime, job, candidate, started, usual_ms)
         _failed(runtime, job, candidate, live, started, error)
         await _close(rest)
         return None

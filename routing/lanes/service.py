@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from routing.coordination.answers import AnswerStore
+from routing.coordination.breakers import ProbeClaims
 from routing.lanes.bus import StateBus
 from routing.lanes.idempotency import Idempotency
+from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
 from telemetry.recorder import Recorder
@@ -42,6 +44,9 @@ class DataPlane:
         self._watcher = PolicyWatcher(redis_url)
         self._bus = StateBus(redis_url, self.runtime.hear)
         self.runtime.breaker_news = self._bus.tell
+        self.runtime.fleet_time = self._bus.fleet_time
+        self._probes = FleetProbes(ProbeClaims(redis_url, self.runtime.identity), self._bus)
+        self.runtime.allow_probe = self._probes.allow
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,6 +65,7 @@ class DataPlane:
             # Again until it works: redis-py's pub/sub can swallow a cancellation.
             await asyncio.wait(running, timeout=0.2)
         await self.runtime.close()
+        await self._probes.close()
 
     async def _policy(self) -> None:
         waiting = False
