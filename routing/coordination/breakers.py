@@ -20,7 +20,7 @@ from routing.engine.breaker import GENERATION_STEP_S
 from telemetry.redis_names import PROBE, STATE_CHANNEL, STATE_LAST
 from telemetry.state_news import BreakerNews, decode, encode
 
-CLAIM_LIMIT_S = 0.5
+CLAIM_LIMIT_S = 1.0
 
 # KEYS: hash of last news. ARGV: field, news, channel. Joins as `Breaker.hear` does: the younger
 # generation, or within one the later opening. Stale news is answered with what is known.

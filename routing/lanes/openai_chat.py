@@ -193,7 +193,15 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
     exchange.trail.answered_by = stream.candidate
     exchange.first_token_ms = exchange.elapsed_ms
     parts = _Chunks(runtime, exchange, stream, wants_usage=ask.wants_usage)
-    return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run(), parts.close)
+    return Reply(
+        200,
+        b"",
+        SSE_TYPE,
+        _headers(exchange),
+        parts.run(),
+        parts.close,
+        succeeded=lambda: exchange.succeeded,
+    )
 
 
 def _decode(body: bytes) -> Ask:

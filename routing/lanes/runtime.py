@@ -18,6 +18,7 @@ from routing.engine.errors import NotReady
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
+from routing.lanes.idempotency import Idempotency
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
@@ -57,6 +58,7 @@ class Runtime:
         self.local: HostState = self.state.host(LOCAL_HOST)
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
+        self.idempotency: Idempotency | None = None
         self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
         self.allow_probe: AllowProbe = _probe_alone
         self.ready = False
@@ -160,6 +162,8 @@ class Runtime:
         for _, provider in self._providers.values():
             await provider.close()
         self._providers.clear()
+        if self.idempotency is not None:
+            await self.idempotency.close()
         self.recorder.close()
 
     def _hear_endpoint(self, news: EndpointNews) -> None:

@@ -5,8 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from routing.coordination.answers import AnswerStore
 from routing.coordination.breakers import ProbeClaims
 from routing.lanes.bus import StateBus
+from routing.lanes.idempotency import Idempotency
 from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
@@ -30,9 +32,14 @@ class DataPlane:
         spool_dir: Path,
         worker: str,
         resolve_secret: Callable[[str], str],
+        secret: str,
+        idempotency_ttl_s: float,
     ) -> None:
         self.runtime = Runtime(
             recorder=Recorder(spool_dir, worker), resolve_secret=resolve_secret, worker=worker
+        )
+        self.runtime.idempotency = Idempotency(
+            AnswerStore(redis_url), secret, keep_s=idempotency_ttl_s
         )
         self._watcher = PolicyWatcher(redis_url)
         self._bus = StateBus(redis_url, self.runtime.hear)
