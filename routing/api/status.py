@@ -27,7 +27,7 @@ from telemetry.offering_health import (
     read_board,
 )
 from telemetry.redis_client import open_redis
-from telemetry.sampler import HostSample, level, sample
+from telemetry.sampler import HostSample, sample
 from telemetry.verdict import (
     MODEL_STATUSES,
     PART_STATES,
@@ -215,7 +215,7 @@ def _system_health(
         ),
         "redis": part_state(redis),
         "memoryPressure": host.pressure,
-        "memoryLevel": level(host.pressure),
+        "memoryLevel": host.level,
         "availableMemoryGb": host.available_gb,
         "cpuUsage": host.cpu_percent,
     }
