@@ -126,11 +126,15 @@ def schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of an event's payload."""
     kind = (PUBLISHED | CONSUMED)[name]
     (_,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    return {
+    own = components.pop(kind.__name__)
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": name,
-        **{key: value for key, value in components[kind.__name__].items() if key != "title"},
+        **{key: value for key, value in own.items() if key != "title"},
+        **({"$defs": components} if components else {}),
     }
+    # Defaults that are tuples become the arrays that JSON has.
+    return msgspec.json.decode(msgspec.json.encode(whole), type=dict[str, Any])
 
 
 def of_record(record: RequestRecord) -> Iterator[Event]:

@@ -84,9 +84,7 @@ def test_a_parents_wider_limit_counts_where_less_room_is_left_in_it(tmp_path: Pa
     assert (found.total_gb, found.available_gb) == (4.0, 0.5)
 
 
-def test_a_limit_set_while_running_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_set_while_running_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(tmp_path)
     machine.group("", 2, "max", used_gb=1, cache_gb=0)
     sampler = machine.sampler()
