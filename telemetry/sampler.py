@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from routing.engine.pressure import level_of, next_level
-from telemetry import cgroup, pressure
+from telemetry import cgroup
 from telemetry.gpu import Gpu, Gpus
+from telemetry.pressure import CALM, Stall, parse, pressure_of
 
 GIB = 1 << 30
 KIB = 1 << 10
@@ -36,7 +37,7 @@ class HostSample(msgspec.Struct, frozen=True):
     cpu_percent: float  # of all cores, 0..100
     swap_percent: float  # 0..100; 0 without swap
     at: float  # seconds since the epoch
-    stall: pressure.Stall = pressure.CALM
+    stall: Stall = CALM
     gpus: tuple[Gpu, ...] = ()
     held: str = ""  # level with what was before taken into account
 
@@ -88,7 +89,7 @@ class Sampler:
             free = min(free, max(0, limit.limit - limit.charged))
         swap_percent = swap_percent if self._group_swap is None else self._group_swap
         stall, used = self._stall(), 1 - available / total if total else 0.0
-        tight = pressure.pressure_of(used, stall, swap_percent)
+        tight = pressure_of(used, stall, swap_percent)
         self._level = next_level(self._level, tight)
         return HostSample(
             available_gb=available / GIB,
@@ -121,13 +122,13 @@ class Sampler:
             self._group_swap = cgroup.swap_percent(self._limits[0]) if self._limits else None
         return [found for files in self._limits if (found := cgroup.read(files)) is not None]
 
-    def _stall(self) -> pressure.Stall:
+    def _stall(self) -> Stall:
         content = cgroup.stalls(self._limits[0]) if self._limits else b""
         if not content and self._stalls is not None:
             # Kernels that have PSI compiled in and switched off refuse the reading.
             with contextlib.suppress(OSError):
                 content = os.pread(self._stalls, 256, 0)
-        return pressure.parse(content) if content else pressure.CALM
+        return parse(content) if content else CALM
 
     def _cpu(self, now: float) -> float:
         if now - self._cpu_at >= CPU_WINDOW_S:
