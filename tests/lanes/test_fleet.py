@@ -24,7 +24,7 @@ from tests.waiting import soon
 
 TINY = model("tiny", ram_required_gb=1)
 FAR = at("http://10.0.0.1:11434", "far", host="gpu-box")
-NEED = Need(task="code", prompt_tokens=10, max_tokens=10)
+NEED = Need(task="completion", prompt_tokens=10, max_tokens=10)
 
 
 @pytest.fixture
