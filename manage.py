@@ -24,6 +24,10 @@ def _run(argv: list[str]) -> int:
         from orchestra_site import supervisor
 
         return supervisor.main(argv[3:])
+    if argv[1:3] == ["ai-orchestra", "agent"]:
+        from telemetry import agent
+
+        return agent.main(argv[3:])
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(argv)

@@ -51,6 +51,9 @@ def show(results: dict[str, Any]) -> str:
     if "decisions" in results:
         rows = results["decisions"]
         parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+    if "pressure" in results:
+        rows = results["pressure"]
+        parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
     if "http" in results:
         parts += _http(results["http"])
     return "\n\n".join(parts)

@@ -81,6 +81,9 @@ def compose(redis: Redis) -> dict[str, Job]:
     def changed(policy: PolicyDocument) -> None:
         feed.offerings = known_offerings(policy)
 
+    def models() -> set[str]:
+        return {offering.model for offering in feed.offerings}
+
     async def catalogue(stop: asyncio.Event) -> None:
         watcher = PolicyWatcher(settings.REDIS_URL)
         while not stop.is_set():
@@ -95,7 +98,7 @@ def compose(redis: Redis) -> dict[str, Job]:
         "shipper": Shipper(settings.SPOOL_DIR, shipped, retention_days=retention_days).run,
         "sampling": Sampling(bus.publish).run,
         "events": bus.run,
-        "intake": EventIntake(redis, name).run,
+        "intake": EventIntake(redis, name, publish=bus.publish, models=models).run,
         "leader": Leader(redis, feed.memory_by_model, retention_days=retention_days).run,
         "live": feed.run,
         "catalogue": catalogue,

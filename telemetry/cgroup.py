@@ -18,6 +18,10 @@ class MemoryFiles:
     usage: Path
     stat: Path
     reclaimable: bytes  # the field of `stat` that the kernel can take back at once
+    swap_limit: Path
+    swap_usage: Path
+    swap_with_memory: bool  # version 1 counts memory and swap together
+    stalls: Path | None = None  # version 2's PSI
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +33,18 @@ class CgroupMemory:
     charged: int  # with that cache
 
 
-def tightest(root: Path = CGROUP_ROOT, own: Path = SELF) -> MemoryFiles | None:
-    """Return the files of the tightest limit among this process's cgroup and its parents.
+def limited(root: Path = CGROUP_ROOT, own: Path = SELF) -> list[MemoryFiles]:
+    """Return the files of those among this process's cgroup and its parents that have a limit.
 
-    Inside a container the paths of `own` may be the host's; then the root, which is the
-    container's own cgroup there, is what counts. None without a limit.
+    The tightest comes first. Inside a container the paths of `own` may be the host's; then the
+    root, which is the container's own cgroup there, is what counts.
     """
     candidates = [
         (limit, files)
         for files in _files(root, own)
         if (limit := _number(files.limit)) is not None and limit < NO_LIMIT_BYTES
     ]
-    return min(candidates, key=lambda found: found[0])[1] if candidates else None
+    return [files for _, files in sorted(candidates, key=lambda found: found[0])]
 
 
 def read(files: MemoryFiles) -> CgroupMemory | None:
@@ -50,6 +54,22 @@ def read(files: MemoryFiles) -> CgroupMemory | None:
         return None
     cache = _field(files.stat, files.reclaimable)
     return CgroupMemory(limit, max(0, charged - cache), charged)
+
+
+def swap_percent(files: MemoryFiles) -> float | None:
+    """Return how much of the cgroup's own swap limit is used; None without one."""
+    limit, used = _number(files.swap_limit), _number(files.swap_usage)
+    if limit is None or used is None or limit >= NO_LIMIT_BYTES:
+        return None
+    if files.swap_with_memory:
+        limit -= _number(files.limit) or 0
+        used -= _number(files.usage) or 0
+    return min(100.0, max(0.0, 100 * used / limit)) if limit > 0 else 0.0
+
+
+def stalls(files: MemoryFiles) -> bytes:
+    """Return the cgroup's PSI file; empty where it has none."""
+    return _content(files.stalls) if files.stalls is not None else b""
 
 
 def _files(root: Path, own: Path) -> list[MemoryFiles]:
@@ -79,6 +99,9 @@ def _v1(directory: Path) -> MemoryFiles:
         directory / "memory.usage_in_bytes",
         directory / "memory.stat",
         b"total_inactive_file ",
+        directory / "memory.memsw.limit_in_bytes",
+        directory / "memory.memsw.usage_in_bytes",
+        swap_with_memory=True,
     )
 
 
@@ -88,6 +111,10 @@ def _v2(directory: Path) -> MemoryFiles:
         directory / "memory.current",
         directory / "memory.stat",
         b"inactive_file ",
+        directory / "memory.swap.max",
+        directory / "memory.swap.current",
+        swap_with_memory=False,
+        stalls=directory / "memory.pressure",
     )
 
 

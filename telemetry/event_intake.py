@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -10,7 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from telemetry import redis_names, state_news
+from telemetry.crossing import PressureWatch
 from telemetry.events import CONSUMED, Event, ModelHealthChanged, SystemResourceUpdated
+from telemetry.gpu import Gpu
 from telemetry.state_news import HostNews, ModelHealthNews
 from telemetry.waiting import Backoff, pause
 
@@ -35,8 +38,19 @@ class EventIntake:
     one does after `ORPHAN_MS`.
     """
 
-    def __init__(self, redis: Redis, consumer: str) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        consumer: str,
+        *,
+        publish: Callable[[Event], None] = lambda event: None,
+        models: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """Tell crossings of hosts to `publish`; `models` are known, empty while nobody knows."""
         self._redis = redis
+        self._publish = publish
+        self._models = models
+        self._watches: dict[str, PressureWatch] = {}
         self._consumer = consumer
         self._ready = False
 
@@ -98,10 +112,13 @@ class EventIntake:
 
     async def _deal_with(self, entry_id: bytes, fields: Fields) -> None:
         """Pass one entry on, or set it aside; in the same transaction, tick it off."""
+        news: HostNews | ModelHealthNews | None = None
         async with self._redis.pipeline(transaction=True) as pipe:
             try:
                 news = news_of(fields, _entry_time(entry_id))
+                self._require_known(news)
             except Malformed as exc:
+                news = None
                 logger.warning("Event %s is rejected: %s", entry_id.decode(), exc)
                 rejected: dict[Any, Any] = {**(fields or {}), b"reason": str(exc)}
                 pipe.xadd(
@@ -115,6 +132,26 @@ class EventIntake:
                 pipe.publish(redis_names.STATE_CHANNEL, message)
             pipe.xack(redis_names.EVENTS_IN, redis_names.EVENTS_IN_GROUP, entry_id)
             await pipe.execute()
+        if news is not None:
+            await self._watch(news)
+
+    def _require_known(self, news: HostNews | ModelHealthNews) -> None:
+        models = self._models()
+        if isinstance(news, ModelHealthNews) and models and news.model not in models:
+            raise Malformed(f"model_name is {news.model!r}, which the policy does not offer")
+
+    async def _watch(self, news: HostNews | ModelHealthNews) -> None:
+        """Tell of a host that got tight, once in the fleet: Redis keeps who was told of."""
+        if not isinstance(news, HostNews) or news.host == "local":
+            return
+        watch = self._watches.setdefault(news.host, PressureWatch(news.host))
+        event = watch.see(news.tightness, news.available_gb, news.at)
+        if event is not None:
+            first = await self._redis.sadd(redis_names.PRESSED_HOSTS, news.host)
+            if first:
+                self._publish(event)
+        elif not watch.high:
+            await self._redis.srem(redis_names.PRESSED_HOSTS, news.host)
 
 
 def _entries(answer: Any) -> list[Entry]:
@@ -138,6 +175,13 @@ def news_of(fields: Fields, came_at: float) -> HostNews | ModelHealthNews:
             total_gb=event.memory_total_gb,
             cpu_percent=event.cpu_usage_percent,
             swap_percent=event.swap_used_percent,
+            pressure=event.pressure,
+            psi_some=event.psi_some_percent,
+            psi_full=event.psi_full_percent,
+            gpus=tuple(Gpu(g.name, g.total_gb, g.free_gb) for g in event.gpus),
+            interval_s=event.interval_s or 0.0,
+            ollama_port=event.ollama_port or 0,
+            loaded=None if event.loaded is None else tuple(m.name for m in event.loaded),
         )
     assert isinstance(event, ModelHealthChanged)  # noqa: S101 - narrows for mypy
     return ModelHealthNews(

@@ -14,6 +14,7 @@ from telemetry.record import RequestRecord, credited_model
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Gb = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Megabytes = Annotated[float, msgspec.Meta(ge=0)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Aware = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
@@ -46,6 +47,7 @@ class ResourcePressureHigh(Event, frozen=True):
     memory_pressure: float
     available_memory_gb: float
     timestamp: Aware
+    host: str = "local"  # or the name under which another machine reports
 
 
 class CostThresholdExceeded(Event, frozen=True):
@@ -54,6 +56,23 @@ class CostThresholdExceeded(Event, frozen=True):
     request_id: str
     estimated_cost: float
     threshold: float
+
+
+class GpuMemory(Event, frozen=True):
+    """Memory of one GPU."""
+
+    name: Text
+    total_gb: Gb
+    free_gb: Gb
+
+
+class HeldModel(Event, frozen=True):
+    """A model in the memory of the host's Ollama."""
+
+    name: Name
+    size_mb: Megabytes = 0.0
+    vram_mb: Megabytes = 0.0
+    expires_at: Aware | None = None
 
 
 class SystemResourceUpdated(Event, frozen=True):
@@ -65,6 +84,13 @@ class SystemResourceUpdated(Event, frozen=True):
     cpu_usage_percent: Percent = 0.0
     swap_used_percent: Percent = 0.0
     timestamp: Aware | None = None
+    pressure: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    psi_some_percent: Percent = 0.0
+    psi_full_percent: Percent = 0.0
+    gpus: tuple[GpuMemory, ...] = ()
+    interval_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
+    ollama_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    loaded: tuple[HeldModel, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.memory_available_gb > self.memory_total_gb:
@@ -100,11 +126,15 @@ def schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of an event's payload."""
     kind = (PUBLISHED | CONSUMED)[name]
     (_,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    return {
+    own = components.pop(kind.__name__)
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": name,
-        **{key: value for key, value in components[kind.__name__].items() if key != "title"},
+        **{key: value for key, value in own.items() if key != "title"},
+        **({"$defs": components} if components else {}),
     }
+    # Defaults that are tuples become the arrays that JSON has.
+    return msgspec.json.decode(msgspec.json.encode(whole), type=dict[str, Any])
 
 
 def of_record(record: RequestRecord) -> Iterator[Event]:

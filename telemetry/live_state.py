@@ -8,7 +8,7 @@ from typing import Any
 from telemetry.live_window import KEEP_S, Counts, LiveWindow, ended_us
 from telemetry.offering_health import KnownOffering, NewsBoard, OfferingHealth, best_breaker
 from telemetry.record import Attempt, RequestRecord, credited_model
-from telemetry.sampler import HostSample, level
+from telemetry.sampler import HostSample
 from telemetry.spool.layout import SpoolUse
 
 SERIES_POINTS = 300
@@ -99,7 +99,7 @@ def _point(second: Counts, window: Counts, host: HostSample, end: int) -> Json:
 def _memory(host: HostSample) -> Json:
     return {
         "pressure": round(host.pressure, 4),
-        "level": level(host.pressure),
+        "level": host.level,
         "available_gb": round(host.available_gb, 3),
         "free_gb": round(host.free_gb, 3),
         "total_gb": round(host.total_gb, 3),

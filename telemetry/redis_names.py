@@ -18,3 +18,4 @@ EVENTS_IN_GROUP = "conductors"  # consumer group of EVENTS_IN; remembers what wa
 LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for a new one
 LOADS = PREFIX + "loads"  # hash: by conductor, MessagePack of [at, {model: requests in flight}]
 IDEMPOTENCY = PREFIX + "idempotency:"  # + keyed hash: who makes an answer, or the sealed answer
+PRESSED_HOSTS = PREFIX + "hosts:pressed"  # set: reporting hosts whose crossing was told

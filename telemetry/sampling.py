@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 import psycopg
 
+from telemetry.crossing import PressureWatch
 from telemetry.database import AsyncConnection, connect, one_line
-from telemetry.events import Event, ResourcePressureHigh
-from telemetry.sampler import HIGH, HostSample, sample
+from telemetry.events import Event
+from telemetry.sampler import HostSample, sample
 from telemetry.waiting import pause
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
 STORE_EVERY_S = 5.0
-CALM = 0.75  # below this the next crossing is told again
 KEEP_SAMPLES = 720  # an hour of them, while PostgreSQL is away
 
 INSERT = """
@@ -28,23 +28,6 @@ INSERT INTO telemetry_systemresource (
     swap_used_percent, recorded_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
-
-
-class PressureWatch:
-    """Finds upward crossings of `HIGH`, each once until pressure was below `CALM` again."""
-
-    def __init__(self) -> None:
-        self._told = False
-
-    def crossed(self, now: HostSample) -> ResourcePressureHigh | None:
-        """Return the event to publish, if this sample is the first one above."""
-        if now.pressure < CALM:
-            self._told = False
-        if now.pressure < HIGH or self._told:
-            return None
-        self._told = True
-        at = dt.datetime.fromtimestamp(now.at, dt.UTC)
-        return ResourcePressureHigh(round(now.pressure, 4), round(now.available_gb, 3), at)
 
 
 class Sampling:

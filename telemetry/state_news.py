@@ -6,6 +6,13 @@ which a new worker reads once.
 
 import msgspec
 
+from telemetry.gpu import Gpu
+from telemetry.pressure import Stall, pressure_of
+
+# Three missed reports make a host unknown, but not a pause of the network.
+LEAST_STALE_S = 5.0
+SILENT_STALE_S = 60.0  # of hosts that do not say how often they report
+
 
 class EndpointNews(msgspec.Struct, frozen=True, tag="endpoint", tag_field="type"):
     """What the prober last saw of an endpoint."""
@@ -34,6 +41,26 @@ class HostNews(msgspec.Struct, frozen=True, tag="host", tag_field="type"):
     total_gb: float
     cpu_percent: float = 0.0
     swap_percent: float = 0.0
+    pressure: float | None = None  # None: what memory alone makes of it
+    psi_some: float = 0.0
+    psi_full: float = 0.0
+    gpus: tuple[Gpu, ...] = ()
+    interval_s: float = 0.0  # how often the host reports; 0: not said
+    ollama_port: int = 0  # of the Ollama there that `loaded` is about; 0: not said
+    loaded: tuple[str, ...] | None = None
+
+    @property
+    def tightness(self) -> float:
+        """Return the pressure, 0 to 1."""
+        if self.pressure is not None:
+            return self.pressure
+        used = 1 - self.available_gb / self.total_gb if self.total_gb > 0 else 1.0
+        return pressure_of(used, Stall(self.psi_some, self.psi_full), self.swap_percent)
+
+    @property
+    def stale_after_s(self) -> float:
+        """Return the age at which this says nothing any more."""
+        return max(LEAST_STALE_S, 3 * self.interval_s) if self.interval_s else SILENT_STALE_S
 
     @property
     def key(self) -> str:

@@ -142,7 +142,7 @@ class Fleet:
         state = self.state.host(host)
         state.known, state.at = True, self.now
         state.available_gb, state.total_gb = available_gb, total_gb
-        state.pressure = 1 - available_gb / total_gb
+        state.press(1 - available_gb / total_gb)
 
     def probe(self, endpoint: str, **seen: Any) -> None:
         """Say what the prober saw of an endpoint: up, loaded, available."""

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Command] = {
         health.COMMAND,
         local.UP,
         local.DOWN,
+        local.AGENT,
         local.POLICY,
         local.SIMULATE,
         help.COMMAND,

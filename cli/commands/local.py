@@ -22,3 +22,8 @@ SIMULATE = Command(
     summary="Run a stand-in Ollama and OpenAI server, until Ctrl-C.",
     epilog="Runs in the checkout's .venv. All of it: ai-orchestra simulate --help.",
 )
+AGENT = Command(
+    name="agent",
+    summary="Report this machine's memory and Ollama to an orchestra elsewhere, until Ctrl-C.",
+    epilog="Runs in the checkout's .venv. All of it: ai-orchestra agent --help.",
+)

@@ -30,6 +30,7 @@ def run(context: Context) -> int:
         context.console.raw(answer.body)
         return OK
     show(context.console, answer.document)
+    show_hosts(context.console, items(answer.document, "hosts"))
     if hours:
         show_history(context.console, items(answer.document, "history"), hours)
         show_requests(context.console, items(answer.document, "requests"))
@@ -43,6 +44,30 @@ def show(console: Console, document: object) -> None:
     ]
     rows += [(label, figure(dig(document, "current", key), "", d)) for label, key, d in _COLUMNS]
     console.fields([*rows, ("At", moment(dig(document, "current", "recorded_at")))])
+
+
+def show_hosts(console: Console, hosts: Sequence[Mapping[str, object]]) -> None:
+    """Print a row for each machine, where others than the service's own report."""
+    if len(hosts) < 2:
+        return
+    console.line()
+    console.table(
+        ["Host", "Pressure", "Available GB", "Swap %", "GPU free GB", "Age s"],
+        [_host(host) for host in hosts],
+    )
+
+
+def _host(host: Mapping[str, object]) -> list[Cell]:
+    gpus = items(host, "gpus")
+    free = sum(number(gpu.get("freeGb")) or 0.0 for gpu in gpus) if gpus else None
+    return [
+        Cell(str(host.get("name"))),
+        pressure(host.get("pressure")) if host.get("known") else Cell("unknown", right=True),
+        figure(host.get("memoryAvailableGb"), "", 2),
+        figure(host.get("swapUsedPercent"), "", 1),
+        figure(free, "", 2),
+        figure(host.get("ageSeconds"), "", 1),
+    ]
 
 
 def show_history(console: Console, samples: Sequence[Mapping[str, object]], hours: int) -> None:

@@ -25,6 +25,12 @@ def _simulate(argv: Sequence[str]) -> int:
     return simulator.main(argv)
 
 
+def _agent(argv: Sequence[str]) -> int:
+    from telemetry import agent
+
+    return agent.main(argv)
+
+
 def _policy(argv: Sequence[str]) -> int:
     from cli.management.policy import main
 
@@ -35,6 +41,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "up": _up,
     "down": _down,
     "simulate": _simulate,
+    "agent": _agent,
     "policy": _policy,
 }
 

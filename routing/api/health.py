@@ -6,6 +6,7 @@ Every part is asked afresh and within a time limit, so a part that hangs is an e
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from telemetry import redis_names
 from telemetry.api.problem import PROBLEMS
 from telemetry.api.query import Query
 from telemetry.database import connect
+from telemetry.hosts import LOCAL, is_known
 from telemetry.live import STALE_S
 from telemetry.offering_health import NewsBoard, read_board
 from telemetry.redis_client import open_redis
@@ -205,7 +207,8 @@ def _report(
     available = _available_models(document, board)
     return {
         "status": service_verdict(
-            essential=[database, available > 0], desirable=[redis_ok, redis.conductor, *up]
+            essential=[database, available > 0],
+            desirable=[redis_ok, redis.conductor, *up, *_hosts_known(endpoints, board)],
         ),
         "timestamp": timezone.now(),
         "services": {
@@ -233,6 +236,12 @@ def _report(
             for name, told in seen.items()
         },
     }
+
+
+def _hosts_known(endpoints: list[EndpointSpec], board: NewsBoard) -> list[bool]:
+    """Return for each host that endpoints are on, and that ever reported, whether it still does."""
+    named = {endpoint.host for endpoint in endpoints} & board.hosts.keys() - {LOCAL}
+    return [is_known(board.hosts[name], time.time()) for name in named]
 
 
 def _available_models(document: PolicyDocument, board: NewsBoard) -> int:

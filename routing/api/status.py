@@ -1,12 +1,9 @@
 """GET /api/v1/ai/models/status: every enabled model, how it stands and what it has done."""
 
-import asyncio
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.db import DatabaseError
 from drf_spectacular.utils import extend_schema
-from redis.exceptions import RedisError
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,6 +14,7 @@ from routing.models import Model
 from telemetry import queries
 from telemetry.api.problem import PROBLEMS, DatabaseAway
 from telemetry.api.query import Query
+from telemetry.current_board import current_board
 from telemetry.models import ModelMetric
 from telemetry.offering_health import (
     BREAKER_ORDER,
@@ -24,10 +22,8 @@ from telemetry.offering_health import (
     NewsBoard,
     OfferingHealth,
     best_breaker,
-    read_board,
 )
-from telemetry.redis_client import open_redis
-from telemetry.sampler import HostSample, level, sample
+from telemetry.sampler import HostSample, sample
 from telemetry.verdict import (
     MODEL_STATUSES,
     PART_STATES,
@@ -37,7 +33,6 @@ from telemetry.verdict import (
     service_verdict,
 )
 
-REDIS_LIMIT_S = 1.0
 METRICS = (
     "request_count",
     "success_count",
@@ -139,19 +134,6 @@ class ModelsStatusView(APIView):
         )
 
 
-def current_board() -> NewsBoard | None:
-    """Return the last state news; None while Redis is away."""
-    try:
-        return async_to_sync(_read_board)()
-    except (RedisError, OSError, TimeoutError):
-        return None
-
-
-async def _read_board() -> NewsBoard:
-    async with asyncio.timeout(REDIS_LIMIT_S), open_redis(REDIS_LIMIT_S) as redis:
-        return await read_board(redis)
-
-
 def _models(board: NewsBoard, *, with_metrics: bool) -> list[dict[str, Any]]:
     models = list(
         Model.objects.filter(enabled=True).order_by("name").prefetch_related("offerings__endpoint")
@@ -215,7 +197,7 @@ def _system_health(
         ),
         "redis": part_state(redis),
         "memoryPressure": host.pressure,
-        "memoryLevel": level(host.pressure),
+        "memoryLevel": host.level,
         "availableMemoryGb": host.available_gb,
         "cpuUsage": host.cpu_percent,
     }

@@ -16,6 +16,7 @@ from routing.engine.breaker import BreakerState
 from routing.engine.catalog import QUALITY_TIERS
 from routing.engine.errors import NoCandidate, Rejection, UnknownModel
 from routing.engine.policy import Candidate, Policy
+from routing.engine.pressure import may_load
 from routing.engine.state import FleetState, OfferingState
 
 Clock = Callable[[], float]  # seconds, monotonic
@@ -25,8 +26,6 @@ BEST = 6
 # An expected answer time of this long halves the latency score.
 LATENCY_HALF_MS = 5000.0
 DEFAULT_OUTPUT_TOKENS = 512
-# An older measurement of a host says nothing of the memory it has left.
-HOST_STALE_S = 60.0
 # Upper bounds are summed in another order than scores, so they may be short by a few ulps.
 ROUNDING = 1e-12
 
@@ -41,6 +40,7 @@ REASONS: dict[str, str] = {
     "unhealthy": "reported unfit by model.health_changed",
     "breaker_open": "its circuit breaker is open after failures",
     "memory_fit": "loading the model would not fit the host's free memory",
+    "memory_pressure": "the host's memory is too tight to load anything for this priority",
     "memory_unknown": "the host's memory is not known, so nothing new is loaded there",
     "excluded": "it has failed this request already",
 }
@@ -232,8 +232,10 @@ def _memory_refusal(candidate: Candidate, offering: OfferingState, need: Need, n
     host = offering.host
     if host is None:
         return ""
-    if not host.known or now - host.at > HOST_STALE_S:
+    if not host.fresh(now):
         return "memory_unknown"
+    if not may_load(host.level, need.priority):
+        return "memory_pressure"
     fits = candidate.ram_gb <= host.room_gb(critical=need.priority == "critical")
     return "" if fits else "memory_fit"
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from routing.engine.breaker import Breaker
 from routing.engine.pace import UsualPace
 from routing.engine.policy import Candidate, Policy
+from routing.engine.pressure import level_of, next_level
 
 # Weight of the newest observation in the moving averages: the last ten or so dominate.
 EWMA_ALPHA = 0.2
-PRESSURE_LEVELS = ((0.90, "critical"), (0.80, "high"), (0.70, "elevated"))
+# An older measurement of a host that does not say how often it reports says nothing.
+HOST_STALE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -28,13 +30,20 @@ class HostState:
     swap_percent: float = 0.0
     at: float = 0.0
 
-    @property
-    def level(self) -> str:
-        """Return normal, elevated (0.70), high (0.80) or critical (0.90)."""
-        for threshold, name in PRESSURE_LEVELS:
-            if self.pressure >= threshold:
-                return name
-        return "normal"
+    stale_after_s: float = HOST_STALE_S
+    level: str = ""  # with hysteresis: see `press`
+
+    def __post_init__(self) -> None:
+        self.level = self.level or level_of(self.pressure)
+
+    def press(self, pressure: float) -> None:
+        """Take in a pressure; the level goes down only well below where it went up."""
+        self.pressure = pressure
+        self.level = next_level(self.level, pressure)
+
+    def fresh(self, now: float) -> bool:
+        """Return whether the host's memory is known at `now` (seconds, monotonic)."""
+        return self.known and now - self.at <= self.stale_after_s
 
     def room_gb(self, *, critical: bool) -> float:
         """Return the memory a cold load may take: what is available less the safety buffer.

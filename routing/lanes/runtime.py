@@ -19,6 +19,7 @@ from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
 from routing.lanes.idempotency import Idempotency
+from routing.lanes.reports import endpoints_of
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
@@ -102,7 +103,7 @@ class Runtime:
         host.known = True
         host.available_gb = sample.available_gb
         host.total_gb = sample.total_gb
-        host.pressure = sample.pressure
+        host.press(sample.pressure)
         host.cpu_percent = sample.cpu_percent
         host.swap_percent = sample.swap_percent
         host.at = self.clock()
@@ -183,10 +184,15 @@ class Runtime:
         host = self.state.host(news.host)
         host.known = True
         host.available_gb, host.total_gb = news.available_gb, news.total_gb
-        host.pressure = 1 - news.available_gb / news.total_gb if news.total_gb > 0 else 1.0
+        host.press(news.tightness)
+        host.stale_after_s = news.stale_after_s
         host.cpu_percent, host.swap_percent = news.cpu_percent, news.swap_percent
         # When it was measured, not when it was heard: a new worker first hears what is long past.
         host.at = min(self._to_monotonic(news.at), self.clock())
+        if news.loaded is not None and host.fresh(self.clock()):
+            for name in endpoints_of(self.policy, news):
+                self.state.endpoint(name).loaded = frozenset(news.loaded)
+                self.state.endpoint_changed(name)
 
     def _hear_breaker(self, news: BreakerNews) -> None:
         offering = self.state.offerings.get(news.offering)

@@ -10,11 +10,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from routing.engine.pressure import LEVELS
 from telemetry import queries
 from telemetry.api.problem import PROBLEMS, DatabaseAway
 from telemetry.api.query import Query
+from telemetry.current_board import current_board
+from telemetry.hosts import host_rows
 from telemetry.models import SystemResource
 from telemetry.sampler import sample
+from telemetry.state_news import HostNews
 
 
 class SystemResourceSerializer(serializers.ModelSerializer[SystemResource]):
@@ -49,13 +53,37 @@ class RequestMetricSerializer(serializers.Serializer[Any]):
     cost_usd = serializers.FloatField()
 
 
+class GpuSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    totalGb = serializers.FloatField()
+    freeGb = serializers.FloatField()
+
+
+class HostSerializer(serializers.Serializer[Any]):
+    """One machine; `known` is false once it stopped reporting, and nothing is loaded there."""
+
+    name = serializers.CharField()
+    at = serializers.DateTimeField(help_text="When it was measured.")
+    ageSeconds = serializers.FloatField()
+    known = serializers.BooleanField()
+    pressure = serializers.FloatField(help_text="0 to 1.")
+    level = serializers.ChoiceField(choices=LEVELS)
+    memoryAvailableGb = serializers.FloatField()
+    memoryTotalGb = serializers.FloatField()
+    swapUsedPercent = serializers.FloatField()
+    psiSomePercent = serializers.FloatField(help_text="Some task waited for memory, last 10 s.")
+    psiFullPercent = serializers.FloatField(help_text="All tasks waited for memory, last 10 s.")
+    gpus = GpuSerializer(many=True)
+
+
 class ResourceMetricsSerializer(serializers.Serializer[Any]):
     current = SystemResourceSerializer()
     history = SystemResourceSerializer(
         many=True, help_text="Oldest first, at most 500 points; empty unless asked for."
     )
     requests = RequestMetricSerializer(many=True)
-    memoryPressure = serializers.FloatField(help_text="0 to 1: 1 - available / total.")
+    memoryPressure = serializers.FloatField(help_text="0 to 1; see docs/routing.md.")
+    hosts = HostSerializer(many=True, help_text="This host, then those that report.")
 
 
 class ResourceMetricsView(APIView):
@@ -93,5 +121,12 @@ class ResourceMetricsView(APIView):
             "history": history,
             "requests": requests,
             "memoryPressure": host.pressure,
+            "hosts": host_rows(host, _reported()),
         }
         return Response(ResourceMetricsSerializer(answer).data)
+
+
+def _reported() -> dict[str, HostNews]:
+    """Return the last report of each other host; none while Redis is away."""
+    board = current_board()
+    return board.hosts if board is not None else {}

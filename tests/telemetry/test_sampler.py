@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from telemetry.sampler import GIB, HostSample, Sampler, level, sample
-from telemetry.sampling import PressureWatch, Sampling
+from telemetry.crossing import PressureWatch
+from telemetry.sampler import GIB, HostSample, Sampler, sample
+from telemetry.sampling import Sampling
 
 MEMINFO = """MemTotal:       16777216 kB
 MemFree:         2097152 kB
@@ -130,7 +131,7 @@ def test_this_machine_agrees_with_psutil() -> None:
     [(0, "normal"), (0.69, "normal"), (0.7, "elevated"), (0.8, "high"), (0.9, "critical")],
 )
 def test_levels(pressure: float, name: str) -> None:
-    assert level(pressure) == name
+    assert under(pressure).level == name
 
 
 def under(pressure: float) -> HostSample:
