@@ -1,0 +1,61 @@
+"""`make chaos`: the availability test for ten minutes, then the outages of Redis and PostgreSQL."""
+
+import argparse
+import asyncio
+import sys
+
+from benchmarks.report import machine, table
+from tests.chaos import availability
+from tests.chaos.asking import Verdict
+from tests.chaos.availability import Plan, Result
+from tests.chaos.house import folder
+
+
+def main() -> int:
+    """Return 0 if every promise was kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of trouble (%(default)s)")
+    parser.add_argument("--rate", type=float, default=60.0, help="requests a second (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--deadline-s", type=float, default=120.0, help="(%(default)s)")
+    parser.add_argument("--longest-s", type=float, default=20.0, help="of one trouble")
+    parser.add_argument(
+        "--rested-s",
+        type=float,
+        default=20.0,
+        help="how long the endpoint has been well that stays so (%(default)s)",
+    )
+    plan = Plan(**vars(parser.parse_args()))
+    with folder() as place:
+        result = asyncio.run(availability.measure(place, plan))
+    print(show(result))
+    print("\n".join(["", *(f"BROKEN  {fault}" for fault in result.faults)]))
+    return 1 if result.faults else 0
+
+
+def show(result: Result) -> str:
+    """Return the tables of a run."""
+    tally, plan = result.tally, result.plan
+    took = sorted(tally.took_s) or [0.0]
+    rows = [(verdict, tally.verdicts[verdict]) for verdict in Verdict]
+    rows += [("records missing", result.missing), ("records doubled", result.doubled)]
+    ways = sorted({way for way, _ in tally.by_way})
+    head = ("asked by", *Verdict)
+    by_way = [(way, *(tally.by_way[way, verdict] for verdict in Verdict)) for way in ways]
+    return "\n\n".join(
+        [
+            f"{tally.asked} requests, {plan.rate:g} a second for {plan.seconds:g} s, commit"
+            f" {machine()['commit']}: {tally.complete_share:.3%} complete; p50"
+            f" {took[len(took) // 2]:.2f} s, p99 {took[int(0.99 * len(took))]:.2f} s, slowest"
+            f" {took[-1]:.2f} s",
+            table(("callers got", "requests"), rows),
+            table(head, by_way),
+            table(("trouble", "times"), sorted(result.befell.items())),
+            table(("explicit error", "times"), tally.errors.most_common()),
+            *tally.oddities,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
