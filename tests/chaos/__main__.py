@@ -5,10 +5,12 @@ import asyncio
 import sys
 
 from benchmarks.report import machine, table
-from tests.chaos import availability
+from tests.chaos import availability, outage
 from tests.chaos.asking import Verdict
 from tests.chaos.availability import Plan, Result
 from tests.chaos.house import folder
+
+OUTAGE_S = 10.0
 
 
 def main() -> int:
@@ -25,12 +27,42 @@ def main() -> int:
         default=20.0,
         help="how long the endpoint has been well that stays so (%(default)s)",
     )
-    plan = Plan(**vars(parser.parse_args()))
+    parser.add_argument("--only", choices=("availability", "outages"))
+    told = vars(parser.parse_args())
+    only = told.pop("only")
+    faults: list[str] = []
+    if only != "outages":
+        faults += _availability(Plan(**told))
+    if only != "availability":
+        faults += _outages(told["rate"], told["seed"])
+    print("\n".join(["", *(f"BROKEN  {fault}" for fault in faults)]))
+    return 1 if faults else 0
+
+
+def _availability(plan: Plan) -> list[str]:
     with folder() as place:
         result = asyncio.run(availability.measure(place, plan))
-    print(show(result))
-    print("\n".join(["", *(f"BROKEN  {fault}" for fault in result.faults)]))
-    return 1 if result.faults else 0
+    print(show(result), end="\n\n")
+    return result.faults
+
+
+def _outages(rate: float, seed: int) -> list[str]:
+    with folder() as place:
+        result = asyncio.run(outage.measure(place, rate=rate, outage_s=OUTAGE_S, seed=seed))
+    rows = [
+        (
+            each.name, ", ".join(sorted(each.health)), each.spool_bytes,
+            "no" if each.healthy_after_s is None else f"{each.healthy_after_s:.1f} s",
+        )
+        for each in result.outages
+    ]  # fmt: skip
+    tally = result.tally
+    print(table(("outage", "health meanwhile", "bytes in the spool", "healthy again after"), rows))
+    print(f"\n{tally.asked} requests, {tally.complete_share:.3%} complete;")
+    print(f"{result.missing} records missing, {result.doubled} doubled.")
+    print("\n".join(f"{code}: {count}" for code, count in tally.errors.items()))
+    print("\n".join(tally.oddities))
+    return result.faults
 
 
 def show(result: Result) -> str:
@@ -38,7 +70,8 @@ def show(result: Result) -> str:
     tally, plan = result.tally, result.plan
     took = sorted(tally.took_s) or [0.0]
     rows = [(verdict, tally.verdicts[verdict]) for verdict in Verdict]
-    rows += [("records missing", result.missing), ("records doubled", result.doubled)]
+    rows += [("failed attempts", result.absorbed), ("records missing", result.missing)]
+    rows += [("records doubled", result.doubled)]
     ways = sorted({way for way, _ in tally.by_way})
     head = ("asked by", *Verdict)
     by_way = [(way, *(tally.by_way[way, verdict] for verdict in Verdict)) for way in ways]

@@ -35,6 +35,7 @@ class Result:
     plan: Plan
     tally: Tally
     befell: Counter[str]
+    absorbed: int  # failed attempts that the service counted
     missing: int  # answered requests without a record
     doubled: int  # records there twice
 
@@ -58,7 +59,8 @@ async def measure(folder: Path, plan: Plan) -> Result:
             group.create_task(storm.rage(plan.seconds))
             group.create_task(steady(callers, plan.rate, plan.seconds))
         missing, doubled = await asyncio.to_thread(books, home, callers.tally.answered)
-    return Result(plan, callers.tally, storm.befell, missing, doubled)
+        absorbed = home.failed_attempts()
+    return Result(plan, callers.tally, storm.befell, absorbed, missing, doubled)
 
 
 async def steady(callers: Callers, rate: float, seconds: float) -> None:

@@ -81,6 +81,13 @@ class House:
         with psycopg.connect(self.database_url) as connection:
             return {str(id_): int(count) for id_, count in connection.execute(query)}
 
+    def failed_attempts(self) -> int:
+        """Return how many calls to models failed, by the service's own books."""
+        query = "SELECT coalesce(sum(failed_attempts), 0) FROM telemetry_modelmetric"
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
     def settled(self, wanted: set[str]) -> dict[str, int]:
         """Return the records once every wanted one is there, or after the limit as they are."""
         deadline = time.monotonic() + SETTLE_LIMIT_S
