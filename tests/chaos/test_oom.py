@@ -1,0 +1,16 @@
+"""An engine on a machine too small for its models: who chooses decides whether it lives."""
+
+import pytest
+
+from tests.chaos import oom
+from tests.chaos.arrivals import bursty
+from tests.chaos.house import folder
+
+
+@pytest.mark.timeout(120)
+async def test_choosing_the_first_available_model_kills_it_and_the_orchestra_never_does() -> None:
+    with folder() as place:
+        first, ours = await oom.compare(bursty(240, 12, seed=3), place, speed=2.0)
+    assert first.deaths >= 2
+    assert (ours.deaths, ours.failed) == (0, 0)
+    assert ours.served >= first.served
