@@ -10,8 +10,6 @@ import contextlib
 import itertools
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ import psutil
 from benchmarks import servers
 from tests.chaos import client
 from tests.chaos.client import Exchange
+from tests.chaos.engine import engines
 
 STREAMS = 2000
 TOKENS_PER_S = 2.0
@@ -137,13 +136,8 @@ def _paced(folder: Path, streams: int) -> Iterator[str]:
     host = {"keep_alive_s": -1, "max_queue": 10 * streams}
     file = folder / "models.json"
     file.write_text(json.dumps({"host": host, "models": [model]}))
-    command = [sys.executable, "-m", "routing.simulator", "--port", "0", "--models", str(file)]
-    with subprocess.Popen(command, cwd=servers.ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().split(" on ")[1].split(": ")[0]
-        finally:
-            process.terminate()
+    with engines(["paced"], folder, ["--models", str(file)]) as [engine]:
+        yield engine.url
 
 
 def _allow_files(wanted: int) -> None:

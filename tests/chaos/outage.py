@@ -21,7 +21,7 @@ from tests.chaos.house import House
 
 COMPLETE = Verdict.COMPLETE
 DEADLINE_S = 30.0
-CALM_S = 2.0  # between outages
+CALM_S = 1.0  # between outages
 RECOVERY_LIMIT_S = 30.0
 LOOK_S = 0.5
 WORKERS = ("web-0", "web-1", "conductor")
