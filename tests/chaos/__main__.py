@@ -69,7 +69,7 @@ def show(result: Result) -> str:
     """Return the tables of a run."""
     tally, plan = result.tally, result.plan
     took = sorted(tally.took_s) or [0.0]
-    rows = [(verdict, tally.verdicts[verdict]) for verdict in Verdict]
+    rows: list[tuple[str, int]] = [(verdict, tally.verdicts[verdict]) for verdict in Verdict]
     rows += [("failed attempts", result.absorbed), ("records missing", result.missing)]
     rows += [("records doubled", result.doubled)]
     ways = sorted({way for way, _ in tally.by_way})

@@ -184,12 +184,14 @@ def _whole_json(exchange: Exchange) -> dict[str, Any] | None:
 
 def _read_select(exchange: Exchange) -> Said | None:
     found = _whole_json(exchange)
-    return found and Said(found["selectedModel"], "", found["requestId"])
+    return None if found is None else Said(found["selectedModel"], "", found["requestId"])
 
 
 def _read_route(exchange: Exchange) -> Said | None:
     found = _whole_json(exchange)
-    return found and Said(found["selectedModel"], found["response"], found["requestId"])
+    if found is None:
+        return None
+    return Said(found["selectedModel"], found["response"], found["requestId"])
 
 
 def _read_chat(exchange: Exchange) -> Said | None:

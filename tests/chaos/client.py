@@ -114,7 +114,9 @@ async def _converse(method: str, url: str, body: bytes, exchange: Exchange) -> N
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     transport, protocol = await asyncio.get_running_loop().create_connection(
-        lambda: _Conversation(head.encode() + body, exchange), parts.hostname, parts.port
+        lambda: _Conversation(head.encode() + body, exchange),
+        parts.hostname or "127.0.0.1",
+        parts.port or 80,
     )
     try:
         await protocol.over

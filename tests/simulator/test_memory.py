@@ -66,8 +66,8 @@ def start(tmp_path: Path) -> Iterator[StartMachine]:
     models.write_bytes(msgspec.json.encode(CATALOGUE))
 
     def run(by: str) -> Machine:
-        command = [sys.executable, "-m", "routing.simulator", "--port", "0", "--models", models]
-        command += ["--allocate", "--memory-limit-mb", str(LIMIT_MB), "--limit-by", by]
+        command = [sys.executable, "-m", "routing.simulator", "--port", "0", "--models"]
+        command += [str(models), "--allocate", "--memory-limit-mb", str(LIMIT_MB), "--limit-by", by]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         processes.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
         machine = Machine(processes[-1])
