@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="a recorded hour, azure_llm_2023.csv.gz")
     parser.add_argument("--seconds", type=float, help="length of each side's run (20; 600)")
     parser.add_argument("--limit-by", choices=("cgroup", "rlimit"))
-    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
     seconds = options.seconds or (600.0 if options.data else 20.0)
     if options.data:

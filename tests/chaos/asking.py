@@ -226,17 +226,17 @@ def _read_chat_stream(exchange: Exchange) -> Said | None:
 
 
 def _read_route_stream(exchange: Exchange) -> Said | None:
-    """Read route-request's own events: pieces of text, then everything else that an answer has."""
-    if exchange.status != 200 or not exchange.whole:
-        return None
-    told = [json.loads(event) for event in exchange.events() if event.startswith("{")]
+    """Read route-request's own events; the last one is the answer as it would be unstreamed."""
+    told = [json.loads(event) for event in exchange.events()]
     last = told[-1] if told else {}
-    if "code" in last or "error" in last:
+    if exchange.status != 200 or "code" in last or not (exchange.whole or "response" in last):
         return None
-    if "selectedModel" not in last:
+    if "response" not in last:
         raise NotWhole
-    text = "".join(each.get("text") or each.get("delta") or "" for each in told[:-1])
-    return Said(last["selectedModel"], text or last.get("response", ""), last["requestId"])
+    text = "".join(each.get("text", "") for each in told)
+    # If the two differ neither may pass for right.
+    text = text if text == last["response"] else f"{text} | {last['response']}"
+    return Said(last["selectedModel"], text, last["requestId"])
 
 
 _READERS: dict[str, Callable[[Exchange], Said | None]] = {
@@ -249,20 +249,21 @@ _READERS: dict[str, Callable[[Exchange], Said | None]] = {
 
 
 def _id_of_refusal(exchange: Exchange) -> str:
-    found = exchange.json()
-    told = found.get("requestId", "") if isinstance(found, dict) else ""
-    return exchange.headers.get("x-request-id", str(told))
+    """Return the request's id from the header, the body or the last event; empty without any."""
+    if id_ := exchange.headers.get("x-request-id"):
+        return id_
+    return str(_last_word(exchange).get("requestId", ""))
+
+
+def _last_word(exchange: Exchange) -> dict[str, Any]:
+    """Return the answer's JSON, or that of its last event; empty if there is neither."""
+    events = [event for event in exchange.events() if event.startswith("{")]
+    found = json.loads(events[-1]) if events else exchange.json()
+    return found if isinstance(found, dict) else {}
 
 
 def _error_code(exchange: Exchange) -> str:
     """Return the stable code of an error in any of the shapes there are."""
-    if exchange.status == 200:
-        for event in exchange.events():
-            if '"error"' in event:
-                return str((json.loads(event).get("error") or {}).get("code"))
-        return "broken off"
-    found = exchange.json()
-    if not isinstance(found, dict):
-        return f"no answer ({exchange.status})"
-    error = found.get("error")
-    return str(error.get("code") if isinstance(error, dict) else found.get("code"))
+    last = _last_word(exchange)
+    code = last.get("error", last).get("code")
+    return str(code) if code else f"broken off ({exchange.status})"

@@ -59,7 +59,7 @@ class Storm:
         async with asyncio.TaskGroup() as troubles:
             while time.monotonic() < deadline:
                 if victims := self._victims():
-                    victim = self._dice.choice(victims)
+                    victim = await self._choose(victims)
                     del self._well_since[victim]
                     length_s = self._dice.uniform(0.2, 1) * self._longest_s
                     troubles.create_task(self._trouble(victim, self._draw(), length_s))
@@ -70,6 +70,14 @@ class Storm:
         latest = time.monotonic() - self._rested_s
         rested = {engine for engine, since in self._well_since.items() if since <= latest}
         return [engine for engine in self._well_since if rested - {engine}]
+
+    async def _choose(self, victims: list[int]) -> int:
+        """Return the busiest every other time: trouble where nobody is bothers nobody."""
+        if self._dice.random() < 0.5:
+            return self._dice.choice(victims)
+        states = [await asyncio.to_thread(self._engines[victim].state) for victim in victims]
+        busy = [sum(each["active"] for each in state["loaded"]) if state else 0 for state in states]
+        return victims[busy.index(max(busy))]
 
     def _draw(self) -> str:
         if not self._next:

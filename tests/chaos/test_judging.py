@@ -70,6 +70,32 @@ def test_a_stream_is_whole_only_with_its_end(exchange: Exchange, verdict: Verdic
     assert judged("chat stream", exchange) is verdict
 
 
+def told(*events: dict[str, Any]) -> Exchange:
+    body = "".join(f"event: any\ndata: {json.dumps(event)}\n\n" for event in events)
+    return Exchange(status=200, whole=True, body=bytearray(body.encode()))
+
+
+START = {"requestId": "1", "selectedModel": "alpha:1b"}
+HALF, REST = {"text": RIGHT[:9]}, {"text": RIGHT[9:]}
+DONE = START | {"response": RIGHT}
+
+
+@pytest.mark.parametrize(
+    ("exchange", "verdict"),
+    [
+        (told(START, HALF, REST, DONE), Verdict.COMPLETE),
+        (told(START, HALF, REST), Verdict.TRUNCATED),
+        (told(START, HALF, DONE), Verdict.CORRUPT),
+        (told(START, HALF, HALF, REST, DONE), Verdict.CORRUPT),
+        (told(START, HALF, {"code": "upstream_stream_cut", "requestId": "1"}), Verdict.REFUSED),
+    ],
+)
+def test_events_of_route_request_have_to_agree_with_the_whole(
+    exchange: Exchange, verdict: Verdict
+) -> None:
+    assert judged("route stream", exchange) is verdict
+
+
 def test_the_text_of_a_model_that_is_not_there_is_corrupt() -> None:
     exchange = routed(RIGHT)
     exchange.body = exchange.body.replace(b"alpha:1b", b"gamma:1b")
