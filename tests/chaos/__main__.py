@@ -20,11 +20,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=60.0, help="requests a second (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--deadline-s", type=float, default=120.0, help="(%(default)s)")
-    parser.add_argument("--longest-s", type=float, default=20.0, help="of one trouble")
+    parser.add_argument("--longest-s", type=float, default=15.0, help="of one trouble")
     parser.add_argument(
         "--rested-s",
         type=float,
-        default=20.0,
+        default=5.0,
         help="how long the endpoint has been well that stays so (%(default)s)",
     )
     parser.add_argument("--only", choices=("availability", "outages"))

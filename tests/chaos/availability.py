@@ -24,8 +24,8 @@ class Plan:
     rate: float  # requests a second
     seed: int
     deadline_s: float = 120.0  # the default of every profile
-    longest_s: float = 20.0  # of one trouble
-    rested_s: float = 20.0  # a little more than a circuit breaker's first opening
+    longest_s: float = 15.0  # of one trouble
+    rested_s: float = 5.0  # what a probe needs to notice that an endpoint is back
 
 
 @dataclass(frozen=True, slots=True)

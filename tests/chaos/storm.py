@@ -36,8 +36,8 @@ SHARES = (0.5, 1.0)  # of the requests that a fault strikes
 class Storm:
     """Troubles these engines while at least one of them is well, and has been for `rested_s`.
 
-    An engine that has just recovered is not sought out at once by anybody who has seen it fail;
-    with `rested_s` at 0 even that is asked of the service.
+    Nobody who has seen an engine fail seeks it out in the moment that it recovers; with `rested_s`
+    at 0 even that is asked of the service.
     """
 
     def __init__(
