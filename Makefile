@@ -1,9 +1,13 @@
 # `make help` lists what there is. Nothing but Python 3.11+ is needed beforehand.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fix lock clean
+.PHONY: help run test bench chaos oom lint fix lock clean
 python := .venv/bin/python
 # Tests and benchmarks choose their own; whatever else is set stays the developer's.
 PYTEST_ARGS ?=
+# Of trouble, for `make chaos`; of each run, for `make oom` (0: its own default).
+SECONDS ?= 0
+# A recorded hour of arrivals for `make oom`, such as azure_llm_2023.csv.gz; else made-up ones.
+DATA ?=
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +25,14 @@ bench: ## Measure, side by side with the alternatives
 	@scripts/bootstrap dev
 	@scripts/debian-packages wrk nginx-light nghttp2-client
 	@exec $(python) -m benchmarks
+
+chaos: ## Ten minutes of endpoints that fail in every way, then engines that go away (SECONDS=600)
+	@scripts/bootstrap dev
+	@exec $(python) -m tests.chaos $(if $(filter-out 0,$(SECONDS)),--seconds $(SECONDS))
+
+oom: ## Replay bursts at an engine that dies of its memory, without the orchestra and with it (DATA=file)
+	@scripts/bootstrap dev
+	@exec $(python) -m benchmarks.oom $(if $(DATA),--data $(DATA)) $(if $(filter-out 0,$(SECONDS)),--seconds $(SECONDS))
 
 lint: ## Check format, style, types, layers, migrations and lock files
 	@scripts/bootstrap dev

@@ -56,7 +56,27 @@ def show(results: dict[str, Any]) -> str:
         parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
     if "http" in results:
         parts += _http(results["http"])
+    if "streams" in results:
+        parts += _streams(results["streams"])
     return "\n\n".join(parts)
+
+
+def _streams(found: dict[str, Any]) -> list[str]:
+    sides = {"straight": found["straight"], "through the service": found["through"]}
+    headings = (f"{found['streams']} open streams", *found["straight"])
+    memory = found["worker_mib"]
+    return [
+        table(headings, [(name, *figures.values()) for name, figures in sides.items()]),
+        table(
+            (
+                "added to a gap at p99, ms",
+                "memory a stream, KiB",
+                "worker before, MiB",
+                "most, MiB",
+            ),
+            [(found["added_p99_ms"], found["kib_per_stream"], memory["before"], memory["most"])],
+        ),
+    ]
 
 
 def _http(http: dict[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestra_site.embedded import leash
+
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "llama3.2:3b"
 START_S = 60.0
@@ -116,6 +118,8 @@ def _running(command: list[str], **extra: str) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # It is gone even if this process is killed.
+        preexec_fn=leash.leash(signal.SIGTERM),
     ) as process:
         try:
             yield

@@ -47,10 +47,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(home: Path, port: int, **settings: str) -> subprocess.Popen[bytes]:
-    """Start `up --simulate` with only these settings; its output goes to `up.txt` of the home."""
+def start(
+    home: Path, port: int, *, simulate: bool = True, **settings: str
+) -> subprocess.Popen[bytes]:
+    """Start `up` with only these settings; its output goes to `up.txt` of the home."""
     env = environment.outside() | {"ORCHESTRA_HOME": str(home), "API_PORT": str(port)} | settings
-    argv = [sys.executable, "manage.py", "ai-orchestra", "up", "--simulate"]
+    argv = [sys.executable, "manage.py", "ai-orchestra", "up"]
+    argv += ["--simulate"] if simulate else []
     home.mkdir(exist_ok=True)
     return leash.spawn(argv, log=home / "up.txt", env=env, cwd=CHECKOUT)
 
@@ -81,11 +84,11 @@ def gone(processes: list[psutil.Process], limit_s: float = 2.0) -> list[psutil.P
 
 
 @contextlib.contextmanager
-def running(home: Path, **settings: str) -> Iterator[LiveService]:
+def running(home: Path, *, simulate: bool = True, **settings: str) -> Iterator[LiveService]:
     """Run the service until the block ends; then it must stop well and leave nothing behind."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = start(home, port, **settings)
+    process = start(home, port, simulate=simulate, **settings)
     try:
         wait_ready(process, url, home / "up.txt")
         yield LiveService(url, Home(home), process.pid)

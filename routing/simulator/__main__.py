@@ -10,7 +10,16 @@ from pathlib import Path
 import msgspec
 
 from routing.simulator.course import Simulator
-from routing.simulator.models import BadModelsFile, Catalogue, preset, presets, read_catalogue
+from routing.simulator.limits import CannotLimit, enforce
+from routing.simulator.memory import Allocated
+from routing.simulator.models import (
+    MB,
+    BadModelsFile,
+    Catalogue,
+    preset,
+    presets,
+    read_catalogue,
+)
 from routing.simulator.server import CannotListen, listen, server, url_of
 
 
@@ -29,6 +38,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--memory-gb", type=_positive, help="instead of the models file's")
     options.add_argument("--max-queue", type=_count, help="instead of the models file's")
     options.add_argument("--max-loaded", type=_count, help="instead of the models file's")
+    options.add_argument("--allocate", action="store_true", help="really take models' memory")
+    options.add_argument(
+        "--memory-limit-mb", type=_positive, help="with --allocate: more of it is the end"
+    )
+    options.add_argument(
+        "--limit-by", choices=("cgroup", "rlimit"), help="what enforces it, instead of either"
+    )
     options.add_argument("--seed", type=int, default=0, help="of faults with a probability")
     return options
 
@@ -67,16 +83,32 @@ def catalogue_for(options: argparse.Namespace) -> Catalogue:
     return msgspec.structs.replace(chosen, host=host)
 
 
+def _memory(options: argparse.Namespace, catalogue: Catalogue) -> Allocated | None:
+    if not options.allocate:
+        return None
+    limit = enforce(round(options.memory_limit_mb * MB), options.limit_by)
+    return Allocated(limit, catalogue.host.scale)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit status, 2 for anything wrongly asked for."""
     options = parser().parse_args(arguments)
+    if options.allocate != (options.memory_limit_mb is not None):
+        parser().error("--allocate and --memory-limit-mb need each other")
     try:
         catalogue = catalogue_for(options)
         listener = listen(options.host, options.port)
-    except (BadModelsFile, CannotListen) as exc:
+        memory = _memory(options, catalogue)
+    except (BadModelsFile, CannotListen, CannotLimit) as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
-    sim = Simulator(catalogue, speed=options.speed, instant=options.instant, seed=options.seed)
+    sim = Simulator(
+        catalogue,
+        speed=options.speed,
+        instant=options.instant,
+        seed=options.seed,
+        memory=memory,
+    )
     sys.stdout.write(
         f"Simulated Ollama on {url_of(listener)}: {len(catalogue.models)} models,"
         f" {catalogue.host.memory_gb:g} GB. Answers are made up.\n"

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from routing.simulator import admin, ollama_api, openai_api
 from routing.simulator.course import Errors, Refused, Simulator
+from routing.simulator.memory import die
 from routing.simulator.ollama_format import OllamaErrors
 from routing.simulator.openai_format import OpenAIErrors
 from routing.simulator.wire import PLAIN, BodyTooLarge, Call, ClientGone
@@ -32,6 +33,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/_sim/faults"): admin.state,
     ("PUT", "/_sim/faults"): admin.put_faults,
     ("DELETE", "/_sim/faults"): admin.delete_faults,
+    ("PUT", "/_sim/memory"): admin.put_memory,
 }
 PATHS = {path for _, path in ROUTES}
 OLLAMA_ERRORS, OPENAI_ERRORS = OllamaErrors(), OpenAIErrors()
@@ -42,7 +44,11 @@ def create_app(sim: Simulator) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _serve(sim, Call(scope, receive, send))
+            try:
+                await _serve(sim, Call(scope, receive, send))
+            except MemoryError:
+                # Past a resource limit anything may be what gets no memory any more.
+                die()
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
 

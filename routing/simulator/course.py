@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from routing.simulator.faults import Fault, FaultBoard
 from routing.simulator.host import Host, HostRefusal, Runner
+from routing.simulator.memory import Memory
 from routing.simulator.models import Catalogue, Model, canonical
 from routing.simulator.wire import HTML, JSON, Call, encode
 
@@ -30,13 +31,19 @@ class Simulator:
     """What all requests of one simulated server share."""
 
     def __init__(
-        self, catalogue: Catalogue, *, speed: float = 1.0, instant: bool = False, seed: int = 0
+        self,
+        catalogue: Catalogue,
+        *,
+        speed: float = 1.0,
+        instant: bool = False,
+        seed: int = 0,
+        memory: Memory | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.models = catalogue.by_name()
         self.instant = instant
         self.speed = float("inf") if instant else speed
-        self.host = Host(catalogue.host, self.speed)
+        self.host = Host(catalogue.host, self.speed, memory)
         self.faults = FaultBoard(seed)
         self.cancelled = 0
 
@@ -98,10 +105,13 @@ class Course(ABC):
             body = self.errors.error_body(exc.status, exc.message)
             await self.call.reply(exc.status, body)
             return
+        job = self.job
+        work = self.sim.host.memory.grow(job.model.growth_bytes(job.prompt_tokens))
         try:
             await self._read_prompt()
             await self._answer()
         finally:
+            work.free()
             self.sim.host.release(runner)
 
     @abstractmethod

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from routing.simulator.memory import Block, Memory, Nothing, Pretended
 from routing.simulator.models import HostSpec, Model
 
 FITS_FRACTION = 0.8  # of the free memory; what Ollama accepts beside loaded models
@@ -32,6 +33,7 @@ class Runner:
     num_ctx: int
     need_bytes: int
     keep_alive_s: float
+    block: Block = field(default_factory=Nothing)
     refs: int = 0
     active: int = 0
     idle_since: float = 0.0
@@ -61,8 +63,9 @@ class Totals:
 class Host:
     """Memory and scheduling of one simulated machine; for use inside one event loop."""
 
-    def __init__(self, spec: HostSpec, speed: float = 1.0) -> None:
+    def __init__(self, spec: HostSpec, speed: float = 1.0, memory: Memory | None = None) -> None:
         self.spec = spec
+        self.memory: Memory = memory or Pretended()
         self.totals = Totals()
         self.waiting = 0
         self._speed = speed  # times are divided by it; infinite: no time passes
@@ -176,11 +179,13 @@ class Host:
             await self._evict(runner)
         need_bytes = model.memory_bytes(num_ctx)
         await self._make_room(need_bytes)
-        await asyncio.sleep(model.load_s / self._speed)
-        self.totals.loads += 1
-        runner = Runner(
-            model, num_ctx, need_bytes, self.spec.keep_alive_s, idle_since=time.monotonic()
+        # It takes what it really needs, which its prediction may fall short of.
+        block = await self.memory.load(
+            round(need_bytes * model.real_factor), model.load_s / self._speed
         )
+        self.totals.loads += 1
+        keep_alive_s, now = self.spec.keep_alive_s, time.monotonic()
+        runner = Runner(model, num_ctx, need_bytes, keep_alive_s, block, idle_since=now)
         self._runners[model.name] = runner
         return runner
 
@@ -212,10 +217,14 @@ class Host:
     async def _evict(self, runner: Runner) -> None:
         if runner.refs:
             await runner.idle.wait()
+        self._remove(runner)
+
+    def _remove(self, runner: Runner) -> None:
         self._runners.pop(runner.model.name, None)
+        runner.block.free()
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
-        for name, runner in list(self._runners.items()):
+        for runner in list(self._runners.values()):
             if runner.has_expired(now):
-                del self._runners[name]
+                self._remove(runner)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+MB = 10**6
 GB = 10**9  # models are listed in decimal gigabytes, as Ollama's library does
 PRESETS = Path(__file__).with_name("presets")
 KV_BYTES_PER_VALUE = 2  # f16
@@ -51,6 +52,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prompt_tokens_per_s: Positive = 1000.0
     slots: Count = 1  # OLLAMA_NUM_PARALLEL
     answer_tokens: Annotated[int, Meta(ge=0)] | None = None  # None: varies with the prompt
+    # What the engine does not foresee; it counts only where memory is really allocated.
+    real_factor: Positive = 1.0  # what a load takes, as a multiple of the predicted need
+    growth_mb_per_1k_tokens: Annotated[float, Meta(ge=0)] = 0.0  # while a prompt is worked on
 
     def __post_init__(self) -> None:
         unknown = set(self.capabilities) - CAPABILITIES
@@ -83,6 +87,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         head_dim = self.head_dim or self.embedding_length // self.heads
         values = 2 * self.blocks * self.kv_heads * head_dim * num_ctx * self.slots
         return self.size_bytes + values * KV_BYTES_PER_VALUE + GRAPH_BYTES
+
+    def growth_bytes(self, prompt_tokens: int) -> int:
+        """Return what one request occupies beside the loaded model until it is answered."""
+        return round(self.growth_mb_per_1k_tokens * prompt_tokens / 1000 * MB)
 
     def details(self) -> dict[str, Any]:
         return {
@@ -123,6 +131,8 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_queue: Count = 512  # OLLAMA_MAX_QUEUE
     keep_alive_s: float = 300.0  # OLLAMA_KEEP_ALIVE; negative: for ever
     num_ctx: Count = 4096  # OLLAMA_CONTEXT_LENGTH
+    # Bytes really allocated for each simulated one, where memory is allocated at all.
+    scale: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
     @property
     def memory_bytes(self) -> int:

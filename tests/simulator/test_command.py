@@ -55,6 +55,8 @@ def test_a_bad_models_file_is_one_sentence(
         (["--speed", "0"], "0 is not a positive number"),
         (["--max-queue", "0"], "0 is too small"),
         (["--models", "x", "--preset", "load"], "not allowed with argument"),
+        (["--allocate"], "need each other"),
+        (["--memory-limit-mb", "60"], "need each other"),
     ],
 )
 def test_bad_options_are_refused(

@@ -73,5 +73,5 @@ def test_a_bad_file_is_refused_in_one_sentence(tmp_path: Path, text: str, compla
 def test_a_missing_file_and_an_unknown_preset_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadModelsFile, match=r"Cannot read .*none\.yaml: No such file"):
         read_catalogue(tmp_path / "none.yaml")
-    with pytest.raises(BadModelsFile, match="there are load, ollama, tight"):
+    with pytest.raises(BadModelsFile, match="there are load, ollama, oom, tight"):
         preset("nope")

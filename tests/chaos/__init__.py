@@ -1,0 +1,1 @@
+"""The whole service under faults: what docs/reliability.md promises, measured from outside."""
