@@ -1,6 +1,7 @@
 """Going on from text that was released already, after its upstream failed."""
 
 from collections.abc import Iterator
+from os.path import commonprefix
 
 from msgspec.structs import replace
 
@@ -9,31 +10,47 @@ from routing.engine.policy import Candidate
 from routing.lanes.attempt import CHARS_PER_TOKEN
 from routing.providers.base import Call, Piece
 
+# A continuation that repeats more than this of the answer has not understood its beginning.
+COINCIDENCE_CHARS = 24
+
 
 class Retrace:
     """Drops from a new answer what was released of the old one, as long as they are the same."""
 
     def __init__(self, released: str, endpoint: str) -> None:
-        self._released, self._endpoint = released, endpoint
-        self._at = 0
+        self.released, self._endpoint = released, endpoint
+        self.at = 0  # how much of the released text the new answer has repeated
 
-    @property
-    def done(self) -> bool:
-        return self._at == len(self._released)
+    def take(self, piece: Piece) -> Piece | None:
+        """Return what `piece` adds, or None where it adds nothing yet; raises AnswerDiverged."""
+        known = min(len(piece.text), len(self.released) - self.at)
+        if not self.released.startswith(piece.text[:known], self.at):
+            return self.differs(piece)
+        self.at += known
+        ends = piece.tool_calls or piece.finish_reason
+        if self.at < len(self.released):
+            return self.differs(replace(piece, text="")) if ends else None
+        if not ends and known == len(piece.text):
+            return None
+        return replace(piece, text=piece.text[known:])
 
-    def take(self, piece: Piece) -> Piece:
-        """Return what `piece` adds to the released text; raises AnswerDiverged."""
-        known = min(len(piece.text), len(self._released) - self._at)
-        if not self._released.startswith(piece.text[:known], self._at):
-            raise self._diverged()
-        self._at += known
-        if not self.done and (piece.tool_calls or piece.finish_reason):
-            raise self._diverged()
-        return replace(piece, text=piece.text[known:]) if known else piece
-
-    def _diverged(self) -> AnswerDiverged:
+    def differs(self, piece: Piece) -> Piece:
+        """Return what to make of an answer that goes another way."""
         said = f"Endpoint '{self._endpoint}' answered otherwise than what was sent already."
-        return AnswerDiverged(self._endpoint, said)
+        raise AnswerDiverged(self._endpoint, said)
+
+
+class Echo(Retrace):
+    """The same for a continuation, whose server may repeat what it was given, or begin anew.
+
+    A few words in common with the beginning are the continuation's own.
+    """
+
+    def differs(self, piece: Piece) -> Piece:
+        repeated = commonprefix((self.released[self.at :], piece.text))
+        if self.at + len(repeated) >= COINCIDENCE_CHARS:
+            return super().differs(piece)
+        return replace(piece, text=self.released[: self.at] + piece.text)
 
 
 def continuing(call: Call, released: str) -> Call | None:

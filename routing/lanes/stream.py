@@ -7,12 +7,12 @@ from msgspec.structs import replace
 
 from routing.engine.errors import AnswerDiverged, DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
-from routing.lanes.continuation import Retrace, continuing, heirs
+from routing.lanes.continuation import Echo, Retrace, continuing, heirs
 from routing.lanes.flow import Flow, open_flow
 from routing.lanes.job import Job
 from routing.lanes.order import is_over
 from routing.lanes.runtime import Runtime
-from routing.providers.base import Piece
+from routing.providers.base import Call, Piece
 
 # Other models hardly ever begin with the same words; more of them only cost time.
 MOST_DIVERGENCES = 2
@@ -119,26 +119,33 @@ class LiveStream(Stream):
         raise error
 
     async def _from(self, candidate: Candidate, released: str) -> Piece | None:
+        """Return the first new piece of a candidate; None if it does not go on."""
         if self._divergences < MOST_DIVERGENCES:
-            piece = await self._restarted(candidate, released)
-            if piece is not None:
+            before = self._divergences
+            self._prefilled = False
+            call = self._job.call_for(candidate)
+            retrace = Retrace(released, candidate.endpoint_name)
+            piece = await self._first_new(candidate, call, retrace)
+            if piece is not None or self._divergences == before:
                 return piece
-        if candidate.model.accepts_prefill and not is_over(self._runtime, self._job):
-            return await self._continued(candidate, released)
-        return None
+        if not candidate.model.accepts_prefill or is_over(self._runtime, self._job):
+            return None
+        following = continuing(self._job.call_for(candidate), released)
+        if following is None:
+            return None
+        self._prefilled = True
+        return await self._first_new(candidate, following, Echo(released, candidate.endpoint_name))
 
-    async def _restarted(self, candidate: Candidate, released: str) -> Piece | None:
-        """Return the first piece beyond `released`; None if the new answer never gets there."""
-        flow = await open_flow(self._runtime, self._job, candidate)
+    async def _first_new(self, candidate: Candidate, call: Call, past: Retrace) -> Piece | None:
+        """Return the first piece beyond the released text; None if there is none."""
+        flow = await open_flow(self._runtime, self._job, candidate, call)
         if flow is None:
             return None
-        self._flow, retrace = flow, Retrace(released, candidate.endpoint_name)
+        self._flow = flow
         try:
             while (piece := await flow.next()) is not None:
-                piece = retrace.take(piece)
-                if retrace.done and (piece.text or piece.tool_calls or piece.finish_reason):
-                    self._prefilled = False
-                    return piece
+                if (new := past.take(piece)) is not None:
+                    return new
         except AnswerDiverged as exc:
             self._divergences += 1
             flow.turn.fail(exc)
@@ -146,17 +153,3 @@ class LiveStream(Stream):
         except ProviderError:
             pass  # on the trail already
         return None
-
-    async def _continued(self, candidate: Candidate, released: str) -> Piece | None:
-        """Return the first piece of a continuation; None if there is none."""
-        call = continuing(self._job.call_for(candidate), released)
-        if call is None:
-            return None
-        flow = await open_flow(self._runtime, self._job, candidate, call)
-        if flow is None:
-            return None
-        self._flow, self._prefilled = flow, True
-        try:
-            return await flow.next()
-        except ProviderError:
-            return None
