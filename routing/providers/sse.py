@@ -15,6 +15,7 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines of a stream without their ends; a last line needs no end."""
     pending: list[bytes] = []
     size = 0
+    mark = BYTE_ORDER_MARK
     async for chunk in chunks:
         first, *others = chunk.split(b"\n")
         # Joined once a line, not once a chunk: a long line may come in thousands of chunks.
@@ -23,22 +24,20 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if size > MAX_PART_BYTES:
             raise PartTooLong
         if others:
-            yield b"".join(pending).rstrip(b"\r")
+            yield b"".join(pending).removeprefix(mark).rstrip(b"\r")
+            mark = b""
             for line in others[:-1]:
                 yield line.rstrip(b"\r")
             pending, size = [others[-1]], len(others[-1])
     if size:
-        yield b"".join(pending).rstrip(b"\r")
+        yield b"".join(pending).removeprefix(mark).rstrip(b"\r")
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the data of each server-sent event; comments and other fields are skipped."""
     data: list[bytes] = []
     size = 0
-    first = True
     async for line in lines(chunks):
-        if first:
-            line, first = line.removeprefix(BYTE_ORDER_MARK), False
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
             size += len(line)

@@ -123,6 +123,32 @@ def test_a_stream_is_alike(client: httpx.Client) -> None:
     assert lane.text.count("\n\n") == drf.text.count("\n\n")
 
 
+def test_a_native_stream_is_alike(client: httpx.Client) -> None:
+    body = {**CODE, "prompt": "Hello", "requirements": {"maxTokens": 2, "temperature": 0}}
+    heard = [client.post(ROUTE, json={**body, "stream": True}, headers=d) for d in (LANE, DRF)]
+    assert heard[0].headers["content-type"] == heard[1].headers["content-type"]
+    assert heard[0].headers["content-type"].startswith("text/event-stream")
+    events = [[part.split("\n")[0] for part in h.text.split("\n\n") if part] for h in heard]
+    assert {"event: start", "event: delta", "event: done"} == set(events[0]) == set(events[1])
+
+
+@pytest.mark.parametrize("door", [LANE, DRF], ids=["lane", "drf"])
+@pytest.mark.parametrize("path", [ROUTE, CHAT])
+def test_leaving_a_stream_ends_the_upstream_call(
+    live_service: LiveService, door: dict[str, str], path: str
+) -> None:
+    """The model's server is told within a second, whichever door the caller came through."""
+    long = {"requirements": {"maxTokens": 4000}, **CODE, "prompt": "Hello"}
+    talk = {**SMALL, "max_tokens": 4000}
+    body = {**(talk if path == CHAT else long), "stream": True}
+    with (
+        httpx.Client(base_url=live_service.url, timeout=30) as client,
+        client.stream("POST", path, json=body, headers=door) as heard,
+    ):
+        assert heard.status_code == 200
+        next(heard.iter_bytes())
+
+
 def test_a_browser_gets_a_page_with_a_form(client: httpx.Client) -> None:
     page = client.get(SELECT, headers={"accept": "text/html"})
     assert page.headers["content-type"].startswith("text/html")

@@ -138,7 +138,7 @@ async def played(
     fakes = {name: Fake(name, Random(0)) for name in ("cloud", "here")}  # noqa: S311 - repeatable
     policy = document(MODELS, (CLOUD, replace(HERE, host="")), profiles=(PROFILE,))
     async with staged(tmp_path / "spool", policy) as stage:
-        stage.runtime.provider = lambda c: provider(fakes[c.endpoint_name])  # type: ignore[method-assign]
+        stage.runtime.provider = lambda candidate: provider(fakes[candidate.endpoint_name])  # type: ignore[method-assign]
         yield stage, fakes
 
 
