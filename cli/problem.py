@@ -12,6 +12,8 @@ _SOURCE_OF_POINTER = {
     "/prompt": "PROMPT",
     "/retryAttempts": "--retry-attempts",
     "/hours": "--hours",
+    "/model": "MODEL",
+    "/endpoint": "ENDPOINT",
     "/explain": "--explain",
     "/requirements/complexity": "--complexity",
     "/requirements/priority": "--priority",

@@ -11,7 +11,7 @@ _COLOUR_OF_WORD = {
     "closed": "green",
     "normal": "green",
     "degraded": "yellow",
-    "half_open": "yellow",
+    "half-open": "yellow",
     "elevated": "yellow",
     "high": "yellow",
     "unhealthy": "red",

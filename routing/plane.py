@@ -33,6 +33,8 @@ async def start() -> Runtime:
                 spool_dir=settings.SPOOL_DIR,
                 worker=settings.WORKER or f"pid-{os.getpid()}",
                 resolve_secret=resolve,
+                secret=settings.SECRET_KEY,
+                idempotency_ttl_s=settings.IDEMPOTENCY_TTL_S,
             )
             await plane.start()
             _plane = plane

@@ -8,9 +8,13 @@ POLICY_CHANNEL = PREFIX + "policy"  # the new version, as text
 CAPABILITY = PREFIX + "capability:"  # + model name: JSON, the ModelCapability contract
 STATE_CHANNEL = PREFIX + "state"  # MessagePack of a state message
 STATE_LAST = PREFIX + "state:last"  # hash: last state message by key, for a new worker
+# + "model@endpoint": the worker whose probe is under way. The braces keep it in the slot of
+# STATE_LAST, for a script that reads both.
+PROBE = "{" + STATE_LAST + "}:probe:"
 EVENTS_OUT = PREFIX + "events"  # stream: what this project publishes
 EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
 EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, with the reason
 EVENTS_IN_GROUP = "conductors"  # consumer group of EVENTS_IN; remembers what was dealt with
 LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for a new one
 LOADS = PREFIX + "loads"  # hash: by conductor, MessagePack of [at, {model: requests in flight}]
+IDEMPOTENCY = PREFIX + "idempotency:"  # + keyed hash: who makes an answer, or the sealed answer

@@ -55,13 +55,16 @@ class ModelHealthNews(msgspec.Struct, frozen=True, tag="model_health", tag_field
 
 
 class BreakerNews(msgspec.Struct, frozen=True, tag="breaker", tag_field="type"):
-    """A worker's breaker changed state."""
+    """A worker's breaker changed state. Times are seconds since the epoch, by Redis's clock."""
 
     offering: str  # "model@endpoint"
-    state: str  # closed, open, half-open
+    state: str  # closed, open
     at: float
-    open_until: float = 0.0  # seconds since the epoch
-    worker: str = ""
+    open_until: float = 0.0
+    worker: str = ""  # unique in the fleet
+    generation: float = 0.0  # the last closing known to the teller: an older opening is void
+    openings: int = 0  # in a row
+    reason: str = ""  # code of the error that opened it
 
     @property
     def key(self) -> str:

@@ -1,6 +1,17 @@
 """Every command, in the order `help` lists them."""
 
-from cli.commands import health, help, local, models, resources, route, select, status, version
+from cli.commands import (
+    breakers,
+    health,
+    help,
+    local,
+    models,
+    resources,
+    route,
+    select,
+    status,
+    version,
+)
 from cli.commands.base import Command
 
 COMMANDS: dict[str, Command] = {
@@ -10,6 +21,7 @@ COMMANDS: dict[str, Command] = {
         select.COMMAND,
         route.COMMAND,
         models.COMMAND,
+        breakers.COMMAND,
         resources.COMMAND,
         health.COMMAND,
         local.UP,

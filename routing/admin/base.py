@@ -17,6 +17,7 @@ from routing.models.base import Tracked
 
 TIER_COLOURS = {"basic": "default", "good": "info", "high": "success", "exceptional": "warning"}
 SPEED_COLOURS = {"fast": "success", "medium": "info", "slow": "warning"}
+BREAKER_COLOURS = {"closed": "success", "half-open": "warning", "open": "danger"}
 STATE_COLOURS = {
     "loaded": "success",
     "up": "success",

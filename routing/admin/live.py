@@ -1,17 +1,16 @@
 """What the workers know of endpoints right now, for the admin's columns."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterable
+from typing import cast
 
-import msgspec
 import redis
 
 from routing.models import Offering
 from routing.policy.publish import redis_client
 from routing.policy.rules import plain_name
-from telemetry import state_news
+from telemetry.offering_health import KnownOffering, NewsBoard
 from telemetry.redis_names import STATE_LAST
 from telemetry.state_news import EndpointNews
 
@@ -22,21 +21,22 @@ STALE_S = 20.0
 
 
 class Board:
-    """The last news of each endpoint, read at most once a second."""
+    """The last news of endpoints and breakers, read at most once a second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._read_at_s = 0.0
-        self._news: dict[str, EndpointNews] = {}
+        self._board = NewsBoard()
 
     def endpoint(self, name: str) -> EndpointNews | None:
         """Return recent news of an endpoint, or None."""
-        with self._lock:
-            if time.monotonic() - self._read_at_s > FRESH_S:
-                self._news = _read()
-                self._read_at_s = time.monotonic()
-        news = self._news.get(name)
+        news = self._fresh().endpoints.get(name)
         return news if news is not None and time.time() - news.at < STALE_S else None
+
+    def breaker(self, offering: Offering) -> str:
+        """Return closed, open or half-open for the breaker of a model at its endpoint."""
+        name, endpoint = offering.model.name, offering.endpoint.name
+        return self._fresh().health(KnownOffering(name, endpoint, name)).breaker
 
     def forget(self) -> None:
         """Read again at the next question."""
@@ -57,25 +57,25 @@ class Board:
             return "missing"
         return "ready"
 
+    def _fresh(self) -> NewsBoard:
+        with self._lock:
+            if time.monotonic() - self._read_at_s > FRESH_S:
+                self._board = _read()
+                self._read_at_s = time.monotonic()
+            return self._board
+
 
 def _plain(names: Iterable[str]) -> set[str]:
     return {plain_name(name) for name in names}
 
 
-def _read() -> dict[str, EndpointNews]:
+def _read() -> NewsBoard:
     try:
         with redis_client() as client:
-            messages = client.hgetall(STATE_LAST)
+            messages = cast("dict[bytes, bytes]", client.hgetall(STATE_LAST))
     except redis.RedisError:
-        return {}
-    found = {}
-    for message in messages.values():
-        # What another release wrote may be unreadable here.
-        with contextlib.suppress(msgspec.DecodeError):
-            news = state_news.decode(message) if isinstance(message, bytes) else None
-            if isinstance(news, EndpointNews):
-                found[news.endpoint] = news
-    return found
+        return NewsBoard()
+    return NewsBoard.from_messages(messages.values())
 
 
 BOARD = Board()

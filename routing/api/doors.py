@@ -55,7 +55,9 @@ class LaneView(APIView):
         try:
             if self.lane.request is not None:
                 require_json((request.content_type or "").encode("latin-1", "replace"))
-            return await self.lane.handler(runtime, request.body)
+            key = request.headers.get("Idempotency-Key")
+            sent = b"" if key is None else key.encode("latin-1", "replace") or b" "
+            return await self.lane.answer(runtime, request.body, sent)
         except RoutingError as exc:
             return self.lane.error_shape(failure_of(exc), None)
 

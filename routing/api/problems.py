@@ -61,7 +61,7 @@ def _is_browsed(context: dict[str, Any]) -> bool:
 
 
 def _failure(exc: Exception, response: Response) -> Failure:
-    code = CODES.get(response.status_code, "internal_error")
+    code = getattr(exc, "problem_code", CODES.get(response.status_code, "internal_error"))
     if isinstance(exc, exceptions.ValidationError):
         fields = tuple(_fields(exc.detail))
         text = "; ".join(f"{f.pointer or 'request'}: {f.detail}" for f in fields)

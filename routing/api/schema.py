@@ -12,13 +12,22 @@ MEANINGS: dict[int, str] = {
     400: "The request is not valid; the offending field is named.",
     402: "Money does not allow it.",
     404: "The model is not in the catalogue.",
+    409: "The first request with this Idempotency-Key has no answer that can be repeated.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    422: "No model's context holds it.",
+    422: "No model's context holds it, or its Idempotency-Key was used for another request.",
     500: "A fault of this service.",
     502: "Every permitted model was tried and failed.",
     503: "No model can take it now; Retry-After says when to ask again.",
     504: "The deadline passed.",
+}
+
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Carry this request out once, however often it is sent with this key.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 
@@ -61,6 +70,8 @@ def _operation(lane: Lane, by_type: dict[Any, Any]) -> dict[str, Any]:
     if lane.request is not None:
         content = {"application/json": {"schema": by_type[lane.request]}}
         operation["requestBody"] = {"required": True, "content": content}
+    if lane.keyed:
+        operation["parameters"] = [_IDEMPOTENCY_KEY]
     return operation
 
 

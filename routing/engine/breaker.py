@@ -2,10 +2,15 @@
 
 Pure: time and jitter are given. Opened by 5 failures in a row, or by half of at least 5 calls
 within 30 s, or by 80 % slow calls; open for 15 s, doubling to 5 minutes. docs/routing.md says why.
+
+What is told between workers is a standing: a generation, which grows with every closing, and
+within it the latest `open_until` and the most `openings`. Joining two takes the younger generation,
+or the greater of each within one: in any order, any number of times, everybody ends up equal.
 """
 
 import enum
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -32,6 +37,17 @@ class BreakerRules:
 
 
 DEFAULT_RULES = BreakerRules()
+MOST_OPENINGS = 16
+# The least by which a closing makes a generation younger, in seconds.
+GENERATION_STEP_S = 0.001
+
+
+@dataclass(slots=True)
+class _Probe:
+    """One call let through. What it meets proves nothing once the breaker was moved meanwhile."""
+
+    valid: bool = True
+    ended: Callable[[], None] | None = None
 
 
 class Breaker:
@@ -45,11 +61,14 @@ class Breaker:
     __slots__ = (
         "_calls",
         "_failures_in_window",
+        "_held_until",
         "_probes",
         "_slow_in_window",
         "consecutive",
+        "generation",
         "open_until",
         "openings",
+        "reason",
         "rules",
         "state",
     )
@@ -59,19 +78,22 @@ class Breaker:
         self.state = BreakerState.CLOSED
         self.open_until = 0.0
         self.openings = 0  # in a row, without a success in between
+        self.generation = 0.0  # when it was last closed, seconds since the epoch
+        self.reason = ""  # code of the error that opened it
         self.consecutive = 0
         self._calls: deque[tuple[float, bool, bool]] = deque()  # (at, failed, slow)
         self._failures_in_window = 0
         self._slow_in_window = 0
-        self._probes: list[float] = []
+        self._probes: dict[float, _Probe] = {}  # by the time each was begun
+        self._held_until = 0.0  # somebody else probes
 
     def allows(self, now: float) -> bool:
         """Return True if a call may begin at `now` (seconds, monotonic)."""
         if self.state is BreakerState.CLOSED:
             return True
-        if now < self.open_until:
+        if now < self.open_until or now < self._held_until:
             return False
-        return len(self._live_probes(now)) < self.rules.probes
+        return self._live_probes(now) < self.rules.probes
 
     def begin(self, now: float) -> bool:
         """Claim a call; False if none may begin. An open one whose time is up goes half-open."""
@@ -80,38 +102,53 @@ class Breaker:
         if not self.allows(now):
             return False
         self.state = BreakerState.HALF_OPEN
-        self._probes = [*self._live_probes(now), now]
+        timeout_s = self.rules.probe_timeout_s
+        self._probes = {at: p for at, p in self._probes.items() if now - at < timeout_s}
+        self._probes[now] = _Probe()
         return True
+
+    def when_probe_ends(self, began: float, ended: Callable[[], None]) -> None:
+        """Have `ended` called once, when the outcome of the probe begun then is told."""
+        if (probe := self._probes.get(began)) is not None:
+            probe.ended = ended
+
+    def hold(self, until: float) -> None:
+        """Let nobody through before `until`: another worker probes."""
+        self._held_until = max(self._held_until, until)
 
     def succeed(self, now: float, *, began: float, slow: bool = False) -> bool:
         """Record an answer. Return True if the breaker changed its state."""
+        probed = self._ends_probe(began)
         if self.state is not BreakerState.CLOSED:
-            if not self._ends_probe(began) or self.state is BreakerState.OPEN:
+            if not probed or self.state is BreakerState.OPEN:
                 return False
             self._close()
             return True
         self.consecutive = 0
         self._count(now, failed=False, slow=slow)
-        if slow and self._tripped():
-            self._open(now, 0.0, 0.0)
-            return True
-        return False
+        return slow and self._slowed(now)
+
+    def slow(self, now: float) -> bool:
+        """Call the last success a slow one. Return True if the breaker changed its state."""
+        if self.state is not BreakerState.CLOSED or not self._calls or self._calls[-1][1]:
+            return False
+        at, _, was_slow = self._calls[-1]
+        self._calls[-1] = (at, False, True)
+        self._slow_in_window += not was_slow
+        return self._slowed(now)
 
     def fail(
         self, now: float, *, began: float, jitter: float = 0.0, retry_after_s: float = 0.0
     ) -> bool:
-        """Record the upstream's failure. Return True if the breaker changed its state.
+        """Record the upstream's failure. Return True if others must know: it opened, or for longer.
 
         `jitter` (0..1) lengthens the opening by up to a fifth: workers must not probe in step.
         """
         self.consecutive += 1
+        probed = self._ends_probe(began)
         if self.state is not BreakerState.CLOSED:
-            probed = self._ends_probe(began)
             if self.state is BreakerState.OPEN or not probed:
-                # A second failure may lengthen an opening, never shorten it.
-                if retry_after_s > 0:
-                    self.open_until = max(self.open_until, now + retry_after_s)
-                return False
+                return self._lengthen(now + retry_after_s if retry_after_s > 0 else 0.0)
             self._open(now, jitter, retry_after_s)
             return True
         self._count(now, failed=True, slow=False)
@@ -128,11 +165,33 @@ class Breaker:
         if self._ends_probe(began) and self.state is BreakerState.HALF_OPEN and not self._probes:
             self.state = BreakerState.OPEN
 
-    def open_elsewhere(self, until: float) -> None:
-        """Another worker opened its breaker for this offering until `until`."""
-        if self.state is BreakerState.CLOSED or until > self.open_until:
+    def hear(
+        self,
+        now: float,
+        *,
+        generation: float,
+        open_until: float | None,
+        openings: int = 0,
+        reason: str = "",
+    ) -> None:
+        """Join with another worker's standing; `open_until` is None if it is closed there."""
+        if generation < self.generation:
+            return
+        if generation > self.generation:
+            self._close()
+            self.generation = generation
+        if open_until is None:
+            return
+        if self.state is BreakerState.CLOSED:
             self.state = BreakerState.OPEN
-            self.open_until = max(self.open_until, until)
+        self.openings = max(self.openings, min(openings, MOST_OPENINGS))
+        if open_until > self.open_until or not self.reason:
+            self.reason = reason
+        if open_until <= now:
+            # Its time is up: a probe under way here is the one that counts.
+            self.open_until = max(self.open_until, open_until)
+        else:
+            self._lengthen(open_until)
 
     def reset(self) -> None:
         """Close, whatever was counted."""
@@ -140,10 +199,12 @@ class Breaker:
 
     def _close(self) -> None:
         self.state = BreakerState.CLOSED
-        self.open_until = 0.0
+        self.generation += GENERATION_STEP_S
+        self.open_until = self._held_until = 0.0
         self.openings = 0
+        self.reason = ""
         self.consecutive = 0
-        self._probes = []
+        self._discredit()
         self._calls.clear()
         self._failures_in_window = self._slow_in_window = 0
 
@@ -151,18 +212,42 @@ class Breaker:
         rules = self.rules
         length = min(rules.open_s * 2**self.openings, rules.max_open_s) * (1 + jitter / 5)
         self.open_until = max(self.open_until, now + max(length, retry_after_s))
-        self.openings = min(self.openings + 1, 16)
+        self.openings = min(self.openings + 1, MOST_OPENINGS)
         self.state = BreakerState.OPEN
-        self._probes = []
+        self._held_until = 0.0
+        self._discredit()
 
-    def _ends_probe(self, began: float) -> bool:
-        if began not in self._probes:
+    def _lengthen(self, until: float) -> bool:
+        """Stay open until `until` if that is longer; a second failure never shortens it."""
+        if until <= self.open_until:
             return False
-        self._probes.remove(began)
+        self.state = BreakerState.OPEN
+        self.open_until = until
+        self._held_until = 0.0
+        self._discredit()
         return True
 
-    def _live_probes(self, now: float) -> list[float]:
-        return [at for at in self._probes if now - at < self.rules.probe_timeout_s]
+    def _slowed(self, now: float) -> bool:
+        if not self._tripped():
+            return False
+        self._open(now, 0.0, 0.0)
+        return True
+
+    def _discredit(self) -> None:
+        for probe in self._probes.values():
+            probe.valid = False
+
+    def _ends_probe(self, began: float) -> bool:
+        probe = self._probes.pop(began, None)
+        if probe is None:
+            return False
+        if probe.ended is not None:
+            probe.ended()
+        return probe.valid
+
+    def _live_probes(self, now: float) -> int:
+        timeout_s = self.rules.probe_timeout_s
+        return sum(1 for at in self._probes if now - at < timeout_s)
 
     def _count(self, now: float, *, failed: bool, slow: bool) -> None:
         self._calls.append((now, failed, slow))

@@ -168,4 +168,5 @@ class AttemptsFailed(RoutingError):
         super().__init__(counted or ("The attempt failed." if failures else NOBODY_LEFT))
         self.failures = failures
         waits = [e.retry_after_s for _, e in failures if e.retry_after_s is not None]
-        self.retry_after_s = min(waits, default=None)
+        # Nobody was asked: another worker probes, or what was chosen went away. Soon it is known.
+        self.retry_after_s = min(waits, default=None if failures else 1.0)

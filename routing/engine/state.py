@@ -7,6 +7,7 @@ new policy is bound to the states that already exist for its offerings.
 from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
+from routing.engine.pace import UsualPace
 from routing.engine.policy import Candidate, Policy
 
 # Weight of the newest observation in the moving averages: the last ten or so dominate.
@@ -55,6 +56,7 @@ class EndpointState:
     simulated: bool = False
     version: str = ""
     at: float = 0.0
+    offerings: list["OfferingState"] = field(default_factory=list, repr=False)  # all it serves
 
 
 class OfferingState:
@@ -74,6 +76,7 @@ class OfferingState:
         "ttft_ms",
         "unusable",
         "upstream_model",
+        "usual",
     )
 
     def __init__(
@@ -89,6 +92,7 @@ class OfferingState:
         self.success_rate = 1.0
         self.ttft_ms = candidate.ttft_prior_ms
         self.ms_per_token = candidate.ms_per_token_prior
+        self.usual = UsualPace()
         self.loaded = host is None
         self.available = True
         self.unusable = ""  # reason code that no request can change, or ""
@@ -129,6 +133,17 @@ class OfferingState:
             per_token = duration_ms / output_tokens
             self.ms_per_token += EWMA_ALPHA * (per_token - self.ms_per_token)
 
+    def queue_ms(self, tokens: int) -> float:
+        """Return the wait behind the other requests in flight at its endpoint, in ms.
+
+        As if one were answered after another, each with `tokens` at its model's pace; 0 at
+        endpoints without a host of their own to watch, which are many servers behind one name.
+        """
+        if self.host is None:
+            return 0.0
+        waits = ((o.ttft_ms + o.ms_per_token * tokens, o) for o in self.endpoint.offerings)
+        return sum(ms * (o.in_flight - (o is self)) for ms, o in waits if o.in_flight > 0)
+
     def observe_failure(self) -> None:
         self.success_rate -= EWMA_ALPHA * self.success_rate
 
@@ -158,11 +173,18 @@ class FleetState:
         kept = {c.id: self._offering(c) for c in policy.candidates}
         self.offerings = kept
         self.live = [kept[c.id] for c in policy.candidates]
+        self._gather()
         for candidate, state in zip(policy.candidates, self.live, strict=True):
             state.healthy = not self._is_unhealthy(candidate.model_name, candidate.endpoint_name)
             state.refresh()
         self.least_ttft_ms = min((s.ttft_ms for s in self.live), default=0.0)
         self.least_ms_per_token = min((s.ms_per_token for s in self.live), default=0.0)
+
+    def _gather(self) -> None:
+        for endpoint in self.endpoints.values():
+            endpoint.offerings = []
+        for state in self.live:
+            state.endpoint.offerings.append(state)
 
     def frozen(self) -> "FleetState":
         """Return a view that stays aligned with the policy bound now when another one is bound.
@@ -208,7 +230,8 @@ class FleetState:
 
     def forget_endpoint(self, name: str) -> None:
         """Drop what was seen of an endpoint: from now on the name stands for another server."""
-        self.endpoints[name] = endpoint = EndpointState(name)
+        served = self.endpoint(name).offerings
+        self.endpoints[name] = endpoint = EndpointState(name, offerings=served)
         for state in self.live:
             if state.endpoint.name == name:
                 state.endpoint = endpoint

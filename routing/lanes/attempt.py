@@ -1,5 +1,6 @@
 """One call to one offering: the one place where an attempt begins, and where it ends."""
 
+from routing.engine.breaker import BreakerState
 from routing.engine.decide import expected_ms
 from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
 from routing.engine.policy import Candidate
@@ -9,6 +10,7 @@ from routing.lanes.runtime import Runtime
 from telemetry.record import Attempt
 
 CHARS_PER_TOKEN = 4
+CLOSED = BreakerState.CLOSED
 
 
 class Turn:
@@ -47,7 +49,7 @@ class Turn:
         live.observe_failure()
         wait_s, jitter = error.retry_after_s or 0.0, runtime.jitter()
         if live.breaker.fail(now, began=self.started, jitter=jitter, retry_after_s=wait_s):
-            runtime.breaker_changed(live)
+            runtime.breaker_changed(live, error.code)
 
     def cut_short(self) -> None:
         """The caller's deadline ended it in the middle: no fault of the upstream's."""
@@ -98,6 +100,10 @@ async def begin(runtime: Runtime, job: Job, candidate: Candidate) -> Turn | None
     """Return an attempt that may call its upstream now; None where it may not."""
     live, started = runtime.live(candidate), runtime.clock()
     if live is None or not live.breaker.begin(started):
+        return None
+    if live.breaker.state is not CLOSED and not await runtime.allow_probe(
+        runtime, live, started, job.deadline
+    ):
         return None
     live.in_flight += 1
     return Turn(runtime, job, candidate, live, started)

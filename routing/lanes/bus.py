@@ -5,14 +5,17 @@ Without Redis a worker goes on with what it sees itself; the bus reconnects for 
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import DataError, RedisError, ResponseError
 
+from routing.coordination import breakers
 from telemetry.redis_names import STATE_CHANNEL, STATE_LAST
-from telemetry.state_news import StateNews, decode, encode
+from telemetry.state_news import BreakerNews, StateNews, decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ RECONNECT_S = 1.0
 TIMEOUT_S = 3.0
 MOST_WAITING = 1000
 
+Errand = Callable[[redis.asyncio.Redis], Awaitable[None]]
+
 
 class StateBus:
     """One worker's ear and mouth on the state channel."""
@@ -28,12 +33,21 @@ class StateBus:
     def __init__(self, redis_url: str, hear: Callable[[StateNews], None]) -> None:
         self._redis_url = redis_url
         self._hear = hear
-        self._outbox: asyncio.Queue[StateNews] = asyncio.Queue(MOST_WAITING)
+        self._outbox: asyncio.Queue[Errand] = asyncio.Queue(MOST_WAITING)
+        self._ahead_s: float | None = None  # Redis's clock less this process's monotonic one
+
+    def fleet_time(self) -> float:
+        """Return the time by Redis's clock, which all nodes share; this node's own before that."""
+        return time.time() if self._ahead_s is None else time.monotonic() + self._ahead_s
 
     def tell(self, news: StateNews) -> None:
         """Send `news` soon; dropped if Redis has been away for a thousand of them."""
+        self.then(partial(_send, news=news))
+
+    def then(self, errand: Errand) -> None:
+        """Do something in Redis after everything that was told before."""
         if not self._outbox.full():
-            self._outbox.put_nowait(news)
+            self._outbox.put_nowait(errand)
 
     async def listen(self) -> None:
         """Hear news for ever, beginning with the last of each kind."""
@@ -45,28 +59,28 @@ class StateBus:
                 await asyncio.sleep(RECONNECT_S)
 
     async def speak(self) -> None:
-        """Send what `tell` was given, for ever."""
+        """Send what `tell` was given, for ever and in order; what fails is sent again."""
         client = self._client()
         try:
             while True:
-                news = await self._outbox.get()
-                try:
-                    await self._send(client, news)
-                except AWAY as exc:
-                    logger.debug("State news could not be sent: %s", exc)
+                await self._insist(client, await self._outbox.get())
         finally:
             await client.aclose()
 
-    async def _send(self, client: redis.asyncio.Redis, news: StateNews) -> None:
-        raw = encode(news)
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.publish(STATE_CHANNEL, raw)
-            pipe.hset(STATE_LAST, news.key, raw)
-            await pipe.execute()
+    async def _insist(self, client: redis.asyncio.Redis, errand: Errand) -> None:
+        while True:
+            try:
+                return await errand(client)
+            except (ResponseError, DataError) as exc:
+                return logger.warning("Redis refused state news: %s", exc)
+            except AWAY as exc:
+                logger.debug("State news could not be sent: %s", exc)
+            await asyncio.sleep(RECONNECT_S)
 
     async def _listen_once(self) -> None:
         client = self._client()
         try:
+            await self._set_clock(client)
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(STATE_CHANNEL)
                 # Subscribed before reading: what changes in between is heard twice, not never.
@@ -78,6 +92,12 @@ class StateBus:
                         self._take(message["data"])
         finally:
             await client.aclose()
+
+    async def _set_clock(self, client: redis.asyncio.Redis) -> None:
+        asked = time.monotonic()
+        seconds, micros = await client.time()
+        # Read half-way between asking and hearing, as near as can be known.
+        self._ahead_s = seconds + micros / 1e6 - (asked + time.monotonic()) / 2
 
     def _take(self, raw: bytes | str) -> None:
         try:
@@ -91,3 +111,14 @@ class StateBus:
         return redis.asyncio.Redis.from_url(
             self._redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S
         )
+
+
+async def _send(client: redis.asyncio.Redis, *, news: StateNews) -> None:
+    if isinstance(news, BreakerNews):
+        return await breakers.tell(client, news)
+    raw = encode(news)
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.publish(STATE_CHANNEL, raw)
+        pipe.hset(STATE_LAST, news.key, raw)
+        await pipe.execute()
+    return None

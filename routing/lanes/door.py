@@ -61,16 +61,17 @@ class LaneDoor:
         await _send(reply, receive, send)
 
     async def _reply(self, lane: Lane, scope: Scope, receive: Receive) -> Reply:
-        self._check(lane, scope)
+        key = self._check(lane, scope)
         runtime = self._runtime()
         if runtime is None:
             raise NotReady("The service is starting; try again in a moment.")
         body = await _body(receive) if lane.request is not None else b""
         with _CallerWatch(receive):
-            return await lane.handler(runtime, body)
+            return await lane.answer(runtime, body, key)
 
-    def _check(self, lane: Lane, scope: Scope) -> None:
-        content_type = host = b""
+    def _check(self, lane: Lane, scope: Scope) -> bytes:
+        """Refuse what must not come in; return the Idempotency-Key, if there is one."""
+        content_type = host = key = b""
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
@@ -78,6 +79,9 @@ class LaneDoor:
                 host = value
             elif name == b"content-length" and len(value) > 7:
                 _check_length(value)
+            elif name == b"idempotency-key":
+                # An empty one is refused rather than taken for none.
+                key = value or b" "
         if not self._hosts.get(host) and not self._ask_host(host):
             raise BadRequest(
                 "This Host header is not allowed; add the name to ORCHESTRA_ALLOWED_HOSTS.",
@@ -85,6 +89,7 @@ class LaneDoor:
             )
         if lane.request is not None:
             require_json(content_type)
+        return key
 
     def _ask_host(self, host: bytes) -> bool:
         allowed = self._host_allowed(host.decode("latin-1"))

@@ -55,6 +55,7 @@ class Exchange:
         "request_id",
         "selection_us",
         "stream",
+        "succeeded",
         "trail",
     )
 
@@ -71,6 +72,7 @@ class Exchange:
         self.selection_us = 0
         self.first_token_ms = 0
         self.stream = False
+        self.succeeded = False
 
     def decide(self) -> Decision:
         """Return the decision for this request; raises as `engine.decide` does."""
@@ -128,6 +130,7 @@ class Exchange:
     def succeed(self, bill: Bill | None = None) -> None:
         """Record success; raises NotReady where the record cannot be kept."""
         self._record(bill, status=200, error_type="", message="")
+        self.succeeded = True
 
     def fail(self, failure: Failure, bill: Bill | None = None) -> None:
         """Record a failure the caller saw; raises NotReady where the record cannot be kept."""

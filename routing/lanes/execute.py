@@ -77,8 +77,12 @@ def _learn(turn: Turn, answer: Answer) -> None:
     tokens = answer.usage.completion_tokens if answer.usage else 0
     took_ms = (turn.runtime.clock() - turn.started) * 1000 - answer.load_ms
     # A cold start says nothing about the next, warm one.
-    turn.runtime.state.observe(
-        turn.live, duration_ms=max(0.0, took_ms), output_tokens=tokens, ttft_ms=None
+    turn.runtime.learn(
+        turn.live,
+        duration_ms=max(0.0, took_ms),
+        output_tokens=tokens,
+        ttft_ms=None,
+        work_ms=answer.work_ms,
     )
 
 

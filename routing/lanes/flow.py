@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from routing.engine.decide import likely_tokens
 from routing.engine.errors import (
     DeadlineExceeded,
     MalformedAnswer,
@@ -24,6 +25,7 @@ class Flow:
     def __init__(self, turn: Turn, pieces: AsyncIterator[Piece]) -> None:
         self.turn = turn
         self.first_token_s = 0.0
+        self.queue_ms = turn.live.queue_ms(likely_tokens(turn.job.need))
         self.load_ms = 0.0
         self._pieces = pieces
         self._first: Piece | None = None
@@ -36,7 +38,7 @@ class Flow:
     async def begin(self) -> None:
         """Wait for the first piece that says anything; raises ProviderError or TimeoutError."""
         turn = self.turn
-        allowed_s = limits.first_token_s(turn.candidate, turn.live)
+        allowed_s = limits.first_token_s(turn.candidate, turn.live, self.queue_ms / 1000)
         self._first = await self._said(allowed_s)
         if self._first is None:
             name = self.candidate.endpoint_name
@@ -146,7 +148,8 @@ async def open_flow(
     except ProviderError as exc:
         turn.fail(exc)
     except TimeoutError:
-        turn.fail(turn.silence(turn.live.ttft_ms))
+        queue_ms = flow.queue_ms if flow is not None else 0.0
+        turn.fail(turn.silence(turn.live.ttft_ms + queue_ms))
     except BaseException:
         turn.abandon()
         raise

@@ -30,7 +30,7 @@ from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, complete, open_stream
 from routing.lanes.native_stream import RouteEvents
 from routing.lanes.problems import BadRequest, bad_json, bad_request, failure_of, internal_error
-from routing.lanes.reply import SSE_TYPE, Reply
+from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Call
 
@@ -102,8 +102,7 @@ async def _streamed(runtime: Runtime, exchange: Exchange, job: Job, *, explained
         return _routed(runtime, exchange, answer, bill, explained=explained)
 
     events = RouteEvents(exchange, await open_stream(runtime, job), respond)
-    headers = {"x-request-id": exchange.request_id}
-    return Reply(200, b"", SSE_TYPE, headers, events.run(), events.close)
+    return events.reply({"x-request-id": exchange.request_id})
 
 
 def _no_stream() -> BadRequest:

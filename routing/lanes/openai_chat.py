@@ -24,7 +24,7 @@ from routing.lanes.problems import (
     failure_of,
     internal_error,
 )
-from routing.lanes.reply import SSE_TYPE, Reply
+from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.telling import Telling
 from routing.providers.base import Answer, Call, Piece
@@ -188,8 +188,7 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
     except Exception:
         exchange.fail(internal_error())
         raise
-    parts = _Chunks(exchange, stream, wants_usage=ask.wants_usage)
-    return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run(), parts.close)
+    return _Chunks(exchange, stream, wants_usage=ask.wants_usage).reply(_headers(exchange))
 
 
 def _decode(body: bytes) -> Ask:

@@ -40,7 +40,13 @@ TITLES: dict[str, str] = {
     "all_attempts_failed": "Every permitted model was tried and failed",
     "deadline_exceeded": "The deadline passed",
     "not_ready": "The service is not ready",
+    "idempotency_key_invalid": "The Idempotency-Key cannot be used",
+    "idempotency_key_reused": "The Idempotency-Key was used for another request",
+    "idempotency_in_progress": "The first request with this key is still under way",
+    "idempotency_answer_lost": "The first answer was too large to keep",
+    "idempotency_unavailable": "The Idempotency-Key cannot be honoured now",
     "upstream_refused": "The model's server refused the request",
+    "redis_unavailable": "Redis does not answer",
     "internal_error": "Something went wrong on our side",
 }
 

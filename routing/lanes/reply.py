@@ -11,6 +11,10 @@ PROBLEM_TYPE = "application/problem+json"
 SSE_TYPE = "text/event-stream; charset=utf-8"
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Reply:
     """An answer in its protocol's own bytes. With `stream`, `body` is empty."""
@@ -22,6 +26,8 @@ class Reply:
     stream: AsyncIterator[bytes] | None = None
     # Called when a stream is over, even if it never began: a generator cannot tell of that.
     on_close: Callable[[], Awaitable[None]] | None = None
+    # Whether a stream has told all there is to tell; asked after each of its chunks.
+    succeeded: Callable[[], bool] = _never
 
     @classmethod
     def problem(cls, failure: Failure, request_id: str | None = None) -> "Reply":

@@ -5,14 +5,20 @@ Everything here is read and changed from the event loop's thread only.
 
 import asyncio
 import logging
+import os
 import random
+import socket
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Awaitable, Callable
 
+from routing.engine.breaker import BreakerState
 from routing.engine.catalog import EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
+from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
+from routing.lanes.idempotency import Idempotency
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
@@ -23,8 +29,12 @@ from telemetry.state_news import BreakerNews, EndpointNews, HostNews, ModelHealt
 logger = logging.getLogger(__name__)
 
 LOCAL_HOST = "local"
+SLOW_ANSWERS = "slow_answers"
 # A replaced provider may still be answering: its connections close after the longest deadline.
 RETIRE_AFTER_S = 3600.0
+
+# Asks whether the call begun on a half-open breaker may go on, before its deadline.
+AllowProbe = Callable[["Runtime", OfferingState, float, float], Awaitable[bool]]
 
 
 class Runtime:
@@ -40,12 +50,17 @@ class Runtime:
     ) -> None:
         self.recorder = recorder
         self.worker = worker
+        # Every node may have a `web-0`, and a restarted one is another: this one is unique.
+        self.identity = f"{worker}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.clock = clock
         self.policy: Policy = EMPTY_POLICY
         self.state = FleetState()
         self.local: HostState = self.state.host(LOCAL_HOST)
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
+        self.idempotency: Idempotency | None = None
+        self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
+        self.allow_probe: AllowProbe = _probe_alone
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -100,19 +115,46 @@ class Runtime:
             self.state.model_health(news.model, news.endpoint, healthy=news.healthy)
         elif isinstance(news, HostNews):
             self._hear_host(news)
-        elif news.worker != self.worker:
+        else:
             self._hear_breaker(news)
 
-    def breaker_changed(self, offering: OfferingState) -> None:
-        """Tell the other workers of a breaker that opened or closed here."""
-        breaker = offering.breaker
+    def learn(
+        self,
+        live: OfferingState,
+        *,
+        duration_ms: float,
+        output_tokens: int,
+        ttft_ms: float | None,
+        work_ms: float = 0.0,
+    ) -> None:
+        """Let the averages and the breaker learn from an answer; `work_ms` is its generation."""
+        queues = live.host is not None
+        took_ms = generation_ms(
+            duration_ms=duration_ms, ttft_ms=ttft_ms, work_ms=work_ms, queues=queues
+        )
+        if live.usual.judge(took_ms, output_tokens) and live.breaker.slow(self.clock()):
+            self.breaker_changed(live, SLOW_ANSWERS)
+        self.state.observe(
+            live, duration_ms=duration_ms, output_tokens=output_tokens, ttft_ms=ttft_ms
+        )
+
+    def breaker_changed(self, offering: OfferingState, reason: str = "") -> None:
+        """Tell the other workers of a breaker that opened or closed here; `reason` is a code."""
+        breaker, at = offering.breaker, self.fleet_time()
+        closed = breaker.state is BreakerState.CLOSED
+        if closed:
+            breaker.generation = max(breaker.generation, at)
+        breaker.reason = reason
         self.breaker_news(
             BreakerNews(
                 offering=offering.id,
-                state=breaker.state.value,
-                at=time.time(),
-                open_until=self._to_epoch(breaker.open_until),
-                worker=self.worker,
+                state="closed" if closed else "open",
+                at=at,
+                open_until=0.0 if closed else at + breaker.open_until - self.clock(),
+                worker=self.identity,
+                generation=breaker.generation,
+                openings=breaker.openings,
+                reason=reason,
             )
         )
 
@@ -120,6 +162,8 @@ class Runtime:
         for _, provider in self._providers.values():
             await provider.close()
         self._providers.clear()
+        if self.idempotency is not None:
+            await self.idempotency.close()
         self.recorder.close()
 
     def _hear_endpoint(self, news: EndpointNews) -> None:
@@ -148,10 +192,16 @@ class Runtime:
         offering = self.state.offerings.get(news.offering)
         if offering is None:
             return
+        now, until = self.clock(), None
         if news.state == "open":
-            offering.breaker.open_elsewhere(self._to_monotonic(news.open_until))
-        elif news.state == "closed":
-            offering.breaker.reset()
+            until = now + news.open_until - self.fleet_time()
+        offering.breaker.hear(
+            now,
+            generation=news.generation,
+            open_until=until,
+            openings=news.openings,
+            reason=news.reason,
+        )
 
     def _renew_providers(self, policy: Policy) -> None:
         old, self._providers = self._providers, {}
@@ -161,11 +211,21 @@ class Runtime:
                 self._providers[name] = old.pop(name)
                 continue
             if kept is not None:
-                self.state.forget_endpoint(name)
+                self._forget_endpoint(name)
             if (made := self._make_provider(endpoint)) is not None:
                 self._providers[name] = (endpoint, made)
         for _, provider in old.values():
             _close_later(provider)
+
+    def _forget_endpoint(self, name: str) -> None:
+        open_ones = [
+            live
+            for live in self.state.live
+            if live.endpoint.name == name and live.breaker.state is not BreakerState.CLOSED
+        ]
+        self.state.forget_endpoint(name)
+        for live in open_ones:
+            self.breaker_changed(live)
 
     def _make_provider(self, endpoint: EndpointSpec) -> Provider | None:
         try:
@@ -175,15 +235,19 @@ class Runtime:
             logger.warning("Endpoint '%s' cannot be used: %s", endpoint.name, exc)
             return None
 
-    def _to_epoch(self, monotonic: float) -> float:
-        return time.time() + monotonic - self.clock()
-
     def _to_monotonic(self, epoch: float) -> float:
         return self.clock() + epoch - time.time()
 
 
 def _tell_nobody(news: BreakerNews) -> None:
     """Without Redis each worker goes on with what it sees itself."""
+
+
+async def _probe_alone(
+    runtime: Runtime, live: OfferingState, began: float, deadline: float
+) -> bool:
+    """Without a fleet, one probe in this worker is the only one."""
+    return True
 
 
 def _close_later(provider: Provider) -> None:

@@ -5,7 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from routing.coordination.answers import AnswerStore
+from routing.coordination.breakers import ProbeClaims
 from routing.lanes.bus import StateBus
+from routing.lanes.idempotency import Idempotency
+from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
 from telemetry.recorder import Recorder
@@ -28,13 +32,21 @@ class DataPlane:
         spool_dir: Path,
         worker: str,
         resolve_secret: Callable[[str], str],
+        secret: str,
+        idempotency_ttl_s: float,
     ) -> None:
         self.runtime = Runtime(
             recorder=Recorder(spool_dir, worker), resolve_secret=resolve_secret, worker=worker
         )
+        self.runtime.idempotency = Idempotency(
+            AnswerStore(redis_url), secret, keep_s=idempotency_ttl_s
+        )
         self._watcher = PolicyWatcher(redis_url)
         self._bus = StateBus(redis_url, self.runtime.hear)
         self.runtime.breaker_news = self._bus.tell
+        self.runtime.fleet_time = self._bus.fleet_time
+        self._probes = FleetProbes(ProbeClaims(redis_url, self.runtime.identity), self._bus)
+        self.runtime.allow_probe = self._probes.allow
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -53,6 +65,7 @@ class DataPlane:
             # Again until it works: redis-py's pub/sub can swallow a cancellation.
             await asyncio.wait(running, timeout=0.2)
         await self.runtime.close()
+        await self._probes.close()
 
     async def _policy(self) -> None:
         waiting = False

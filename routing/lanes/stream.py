@@ -47,7 +47,7 @@ class Stream(ABC):
         # A cold start says nothing about the next, warm one.
         took_ms = (turn.ended - turn.started) * 1000 - flow.load_ms
         ttft_ms = max(0.0, flow.first_token_s * 1000 - flow.load_ms)
-        turn.runtime.state.observe(
+        turn.runtime.learn(
             turn.live, duration_ms=max(0.0, took_ms), output_tokens=output_tokens, ttft_ms=ttft_ms
         )
 

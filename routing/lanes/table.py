@@ -16,6 +16,7 @@ from routing.lanes.contracts import (
     SelectRequest,
     SelectResponse,
 )
+from routing.lanes.idempotency import Unavailable
 from routing.lanes.problems import Failure
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
@@ -40,6 +41,20 @@ class Lane:
     error_shape: ErrorShape = Reply.problem
     errors: tuple[int, ...] = (400, 413, 415, 500, 502, 503, 504)
     streams: bool = False
+    keyed: bool = False  # honours Idempotency-Key
+
+    async def answer(self, runtime: Runtime, body: bytes, key: bytes = b"") -> Reply:
+        """Return the reply to one request; with a key, the same one to the same request.
+
+        Raises RoutingError.
+        """
+        if not key or not self.keyed:
+            return await self.handler(runtime, body)
+        if runtime.idempotency is None:
+            raise Unavailable("This process keeps no answers; leave the Idempotency-Key out.")
+        return await runtime.idempotency.once(
+            self.path, key, body, lambda: self.handler(runtime, body)
+        )
 
 
 LANES: tuple[Lane, ...] = (
@@ -63,7 +78,8 @@ LANES: tuple[Lane, ...] = (
         handler=native.route_request,
         request=RouteRequest,
         response=RouteResponse,
-        errors=(400, 402, 413, 415, 422, 500, 502, 503, 504),
+        errors=(400, 402, 409, 413, 415, 422, 500, 502, 503, 504),
+        keyed=True,
         streams=True,
     ),
     Lane(
@@ -77,8 +93,9 @@ LANES: tuple[Lane, ...] = (
         response=openai_chat.ChatCompletion,
         error=openai_chat.ErrorBody,
         error_shape=openai_chat.error_reply,
-        errors=(400, 402, 404, 413, 415, 422, 500, 502, 503, 504),
+        errors=(400, 402, 404, 409, 413, 415, 422, 500, 502, 503, 504),
         streams=True,
+        keyed=True,
     ),
     Lane(
         method="GET",

@@ -9,6 +9,7 @@ from routing.engine.errors import RoutingError
 from routing.lanes.exchange import Bill, Exchange
 from routing.lanes.execute import Stream
 from routing.lanes.problems import Failure, failure_of, internal_error
+from routing.lanes.reply import SSE_TYPE, Reply
 from routing.providers.base import Piece, Usage
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,17 @@ class Telling(ABC):
         self._chars = 0
         exchange.trail.answered_by = stream.candidate
         exchange.first_token_ms = exchange.elapsed_ms
+
+    def reply(self, headers: dict[str, str]) -> Reply:
+        """Return the stream of the events as an answer."""
+        return Reply(
+            200,
+            content_type=SSE_TYPE,
+            headers=headers,
+            stream=self.run(),
+            on_close=self.close,
+            succeeded=lambda: self.exchange.succeeded,
+        )
 
     async def run(self) -> AsyncIterator[bytes]:
         """Yield events; the record is kept before the end marker is sent."""

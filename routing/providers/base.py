@@ -40,6 +40,7 @@ class Answer(msgspec.Struct, kw_only=True):
     tool_calls: list[dict[str, Any]] | None = None
     usage: Usage | None = None
     load_ms: float = 0.0  # what a cold start cost, where the upstream says so
+    work_ms: float = 0.0  # of the generation alone, where the upstream says so
     vectors: list[list[float]] | None = None
 
 

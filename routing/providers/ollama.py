@@ -45,6 +45,7 @@ class _Line(msgspec.Struct):
     prompt_eval_count: int | None = None
     eval_count: int | None = None
     load_duration: int = 0  # nanoseconds
+    eval_duration: int = 0
     error: str | None = None
 
     @property
@@ -96,6 +97,7 @@ class OllamaProvider:
             tool_calls=calls,
             usage=line.usage,
             load_ms=line.load_duration / _NS_PER_MS,
+            work_ms=line.eval_duration / _NS_PER_MS,
         )
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:

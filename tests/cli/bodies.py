@@ -171,3 +171,28 @@ PROBLEM = {
     ],
     "requestId": "req-3",
 }
+
+BREAKERS = {
+    "breakers": [
+        {
+            "model": "codellama:7b",
+            "endpoint": "ollama",
+            "state": "open",
+            "open_until": "2026-11-26T20:31:15.204117Z",
+            "openings": 1,
+            "reason": "upstream_timeout",
+            "since": "2026-11-26T20:31:00.118402Z",
+        },
+        {
+            "model": "llama3.2:3b",
+            "endpoint": "ollama",
+            "state": "closed",
+            "open_until": None,
+            "openings": 0,
+            "reason": "",
+            "since": None,
+        },
+    ],
+    "total": 2,
+    "open": 1,
+}

@@ -13,6 +13,8 @@ ASKING = [
     (("route", "completion", "Hello"), bodies.ROUTED),
     (("models",), bodies.MODELS),
     (("resources",), bodies.RESOURCES),
+    (("breakers",), bodies.BREAKERS),
+    (("breakers", "reset", "--all"), {"reset": []}),
     (("health",), bodies.HEALTH),
 ]
 

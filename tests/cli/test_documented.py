@@ -29,6 +29,7 @@ def test_every_required_flag_exists() -> None:
         "version": {"--json"},
         "select": {"--complexity", "--priority", "--cost-limit", "--json"},
         "route": {"--max-tokens", "--temperature", "--retry-attempts", "--json"},
+        "breakers": {"--json", "--all"},
         "models": {"--include-metrics", "--json"},
         "resources": {"--hours", "--json"},
         "health": {"--json"},

@@ -17,6 +17,8 @@ from tests.service import LiveService
         ("resources --hours 1", {"current", "history", "requests", "memoryPressure"}),
         ("select code --complexity simple --priority low", {"selectedModel", "requestId"}),
         ("route completion Hello --max-tokens 5 --temperature 0", {"response", "metrics"}),
+        ("breakers", {"breakers", "total", "open"}),
+        ("breakers reset --all", {"reset"}),
         ("status", {"health", "models"}),
         ("version", {"cli", "service", "api", "url"}),
     ],

@@ -141,19 +141,77 @@ def test_late_outcomes_of_calls_begun_before_the_opening_prove_nothing() -> None
     assert breaker.state is CLOSED
 
 
-def test_an_opening_elsewhere_is_taken_over_and_the_probe_forgotten() -> None:
+def test_an_opening_elsewhere_is_taken_over_and_the_probe_proves_nothing() -> None:
     breaker = failing(5)
     breaker.begin(15.0)
-    breaker.open_elsewhere(60.0)
-    assert not breaker.succeed(20.0, began=15.0)
+    breaker.hear(16.0, generation=0.0, open_until=60.0)
+    assert not breaker.begin(60.0), "the old probe is still under way"
+    assert not breaker.succeed(60.0, began=15.0)
     assert not breaker.allows(59.9)
     assert breaker.begin(60.0)
 
 
-def test_news_of_an_older_opening_shorten_nothing() -> None:
+def test_an_echo_of_the_last_opening_leaves_the_probe_alone() -> None:
     breaker = failing(5)
-    breaker.open_elsewhere(3.0)
+    breaker.begin(15.0)
+    breaker.hear(16.0, generation=0.0, open_until=15.000001, openings=1)
+    assert breaker.succeed(17.0, began=15.0)
+
+
+def test_news_of_a_shorter_opening_shorten_nothing() -> None:
+    breaker = failing(5)
+    breaker.hear(1.0, generation=0.0, open_until=3.0)
     assert breaker.open_until == 15.0
+
+
+def test_an_opening_from_before_the_last_closing_is_void() -> None:
+    breaker = failing(5)
+    breaker.hear(1.0, generation=7.0, open_until=None)
+    assert breaker.state is CLOSED
+    breaker.hear(2.0, generation=6.9, open_until=900.0)
+    assert breaker.state is CLOSED
+    breaker.hear(3.0, generation=7.0, open_until=900.0)
+    assert breaker.state is OPEN
+
+
+def test_a_breaker_heard_of_as_open_does_not_close_by_time_alone() -> None:
+    breaker = Breaker()
+    breaker.hear(1000.0, generation=0.0, open_until=-5.0, openings=2)
+    assert breaker.state is OPEN
+    assert breaker.begin(1000.0)
+    assert not breaker.begin(1000.1)
+    breaker.fail(1001.0, began=1000.0)
+    assert breaker.open_until == 1001.0 + 60
+
+
+def test_a_probe_elsewhere_holds_it_until_news_of_the_outcome() -> None:
+    breaker = failing(5)
+    breaker.hold(20.0)
+    assert (breaker.allows(19.9), breaker.allows(20.0)) == (False, True)
+    breaker.hear(16.0, generation=1.0, open_until=None)
+    assert breaker.allows(16.0)
+
+
+def test_the_end_of_a_probe_is_told_once_whatever_it_was() -> None:
+    ended: list[float] = []
+    for end in ("succeed", "fail", "abandon"):
+        breaker = failing(5)
+        breaker.begin(15.0)
+        breaker.when_probe_ends(15.0, lambda: ended.append(1.0))
+        if end == "abandon":
+            breaker.abandon(15.0)
+        else:
+            getattr(breaker, end)(16.0, began=15.0)
+        breaker.abandon(15.0)
+    assert len(ended) == 3
+
+
+def test_an_answer_may_be_called_slow_after_it_was_counted() -> None:
+    breaker, changes = Breaker(), []
+    for at in range(5):
+        assert not breaker.succeed(at, began=at)
+        changes.append(breaker.slow(at))
+    assert changes == [False, False, False, False, True]
 
 
 class Machine(RuleBasedStateMachine):
@@ -166,6 +224,7 @@ class Machine(RuleBasedStateMachine):
         self.breaker = Breaker()
         self.now = 0.0
         self.probes: set[float] = set()
+        self.probes_at_closing: set[float] = set()
         self.until = 0.0
 
     @rule(seconds=st.floats(0.01, 40) | st.floats(100, 400))
@@ -199,8 +258,8 @@ class Machine(RuleBasedStateMachine):
         assert changed == (before is not self.breaker.state)
         if changed and before is not CLOSED:
             assert began in self.probes
+            assert began not in self.probes_at_closing, "it was begun before the last closing"
             assert self.breaker.open_until == 0.0
-            self.probes.clear()
         self.probes.discard(began)
 
     @rule(
@@ -216,12 +275,13 @@ class Machine(RuleBasedStateMachine):
         changed = self.breaker.fail(
             self.now, began=began, jitter=jitter, retry_after_s=retry_after_s
         )
-        assert changed == (before is not self.breaker.state)
+        assert changed == (self.breaker.open_until > until), "others must know, and only then"
         assert self.breaker.open_until >= until, "an opening was shortened"
         if retry_after_s > 0:
             assert not self.breaker.allows(self.now)
             assert self.breaker.open_until >= self.now + retry_after_s
-        if began in self.probes and before is HALF_OPEN:
+        in_time = self.now - began < RULES.probe_timeout_s
+        if began in self.probes and in_time and before is HALF_OPEN:
             assert self.breaker.state is OPEN
         self.probes.discard(began)
 
@@ -234,22 +294,40 @@ class Machine(RuleBasedStateMachine):
             self.probes.discard(began)
             assert (before is CLOSED) == (self.breaker.state is CLOSED)
 
+    @rule(seconds=st.floats(-50, 500), openings=st.integers(0, 20))
+    def hear_of_an_opening(self, seconds: float, openings: int) -> None:
+        breaker = self.breaker
+        until, generation = breaker.open_until, breaker.generation
+        for _ in range(2):  # once is as good as twice
+            breaker.hear(
+                self.now, generation=generation, open_until=self.now + seconds, openings=openings
+            )
+            assert breaker.state is not CLOSED
+            assert breaker.open_until == max(until, self.now + seconds)
+
+    @precondition(lambda self: self.breaker.generation > 0)
     @rule(seconds=st.floats(-50, 500))
-    def hear_of_an_opening(self, seconds: float) -> None:
-        until = self.breaker.open_until
-        self.breaker.open_elsewhere(self.now + seconds)
-        assert self.breaker.open_until >= until
+    def hear_of_what_is_over(self, seconds: float) -> None:
+        before = (self.breaker.state, self.breaker.open_until)
+        self.breaker.hear(
+            self.now, generation=self.breaker.generation / 2, open_until=self.now + seconds
+        )
+        assert (self.breaker.state, self.breaker.open_until) == before
 
     @precondition(lambda self: self.breaker.state is not CLOSED)
     @rule()
     def hear_of_a_closing(self) -> None:
-        self.breaker.reset()
-        self.probes.clear()
-        assert self.breaker.allows(self.now)
+        self.breaker.hear(self.now, generation=self.breaker.generation + 1, open_until=None)
+        assert self.breaker.state is CLOSED
+        self.probes_at_closing |= self.probes
+
+    @rule(seconds=st.floats(0.1, 5))
+    def somebody_else_probes(self, seconds: float) -> None:
+        self.breaker.hold(self.now + seconds)
 
     @invariant()
     def it_always_opens_for_somebody_in_the_end(self) -> None:
-        far = max(self.now, self.breaker.open_until) + RULES.probe_timeout_s
+        far = max(self.now + 5, self.breaker.open_until) + RULES.probe_timeout_s
         assert self.breaker.allows(far)
 
     @invariant()

@@ -18,7 +18,7 @@ def unheard(news: StateNews) -> None:
 
 
 OPEN = BreakerNews("m@e", "open", at=1.0, open_until=2.0, worker="web-0")
-CLOSED = BreakerNews("m@e", "closed", at=2.0, worker="web-0")
+CLOSED = BreakerNews("m@e", "closed", at=2.0, worker="web-0", generation=2.0)
 UP = EndpointNews("e", up=True, at=1.0, loaded=("m",))
 
 

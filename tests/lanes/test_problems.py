@@ -20,6 +20,7 @@ from routing.engine.errors import (
     UpstreamBusy,
     UpstreamTimeout,
 )
+from routing.lanes.idempotency import Unavailable
 from routing.lanes.openai_chat import error_reply
 from routing.lanes.problems import BadRequest, failure_of
 from routing.lanes.reply import Reply
@@ -51,6 +52,7 @@ EXAMPLES: list[tuple[RoutingError, int]] = [
     (UnknownModel("x", None), 404),
     (DeadlineExceeded(5), 504),
     (NotReady("not yet"), 503),
+    (Unavailable("no Redis"), 503),
     (failed(), 503),
     (failed(BUSY, BUSY), 503),
     (failed(SILENT), 504),

@@ -51,13 +51,30 @@ class TestNews:
         news = BreakerNews("plain@cloud", "open", at=time.time(), worker="web-1")
         stage.runtime.hear(replace(news, open_until=time.time() + 60))
         assert await chosen(stage) == {"plain": "breaker_open"}
-        stage.runtime.hear(replace(news, state="closed"))
+        stage.runtime.hear(replace(news, state="closed", generation=time.time()))
         assert await chosen(stage) == "plain"
 
-    async def test_its_own_news_are_not_news(self, stage: Stage) -> None:
-        later = time.time() + 60
-        stage.runtime.hear(BreakerNews("plain@cloud", "open", later, later, worker="web-0"))
+    async def test_an_opening_heard_after_the_closing_that_ended_it_is_void(
+        self, stage: Stage
+    ) -> None:
+        opened = BreakerNews("plain@cloud", "open", 1.0, time.time() + 60, worker="web-1")
+        stage.runtime.hear(replace(opened, state="closed", generation=2.0))
+        stage.runtime.hear(opened)
         assert await chosen(stage) == "plain"
+
+    async def test_workers_of_one_name_hear_each_other(self, stage: Stage) -> None:
+        """Every node has a `web-0`."""
+        opened = BreakerNews("plain@cloud", "open", 1.0, time.time() + 60, worker="web-0")
+        stage.runtime.hear(opened)
+        assert await chosen(stage) == {"plain": "breaker_open"}
+
+    async def test_openings_heard_of_lengthen_the_next_one(self, stage: Stage) -> None:
+        past = time.time() - 1
+        stage.runtime.hear(BreakerNews("plain@cloud", "open", past, past, "web-1", 0.0, 3))
+        breaker, now = stage.runtime.state.offerings["plain@cloud"].breaker, stage.runtime.clock()
+        assert breaker.begin(now)
+        breaker.fail(now, began=now)
+        assert breaker.open_until == now + 15 * 2**3
 
     async def test_news_of_what_it_does_not_know_are_harmless(self, stage: Stage) -> None:
         stage.runtime.hear(BreakerNews("gone@cloud", "open", 1.0, 2.0, worker="web-1"))
@@ -72,7 +89,9 @@ class TestNews:
         for _ in range(5):
             await stage.post("/api/v1/ai/route-request", ask)
         (news,) = told
-        assert (news.offering, news.state, news.worker) == ("plain@cloud", "open", "web-0")
+        assert (news.offering, news.state, news.openings) == ("plain@cloud", "open", 1)
+        assert news.reason == "upstream_unreachable"
+        assert news.worker.startswith("web-0@")
         assert 10 < news.open_until - time.time() < 20
 
 
@@ -132,3 +151,27 @@ class TestPolicies:
         quiet_stage.runtime.adopt(document((SAGE,), (broken, CLOUD)))
         assert "Endpoint 'broken' cannot be used" in caplog.text
         assert await chosen(quiet_stage) == "sage"
+
+
+class TestSlowAnswers:
+    async def test_they_open_the_breaker_and_say_so(self, quiet_stage: Stage) -> None:
+        runtime, told = quiet_stage.runtime, list[BreakerNews]()
+        runtime.breaker_news = told.append
+        live = runtime.state.offerings["sage@cloud"]
+
+        def answer(took_ms: float, ttft_ms: float | None) -> None:
+            now = runtime.clock()
+            live.breaker.succeed(now, began=now)
+            runtime.learn(live, duration_ms=took_ms, output_tokens=100, ttft_ms=ttft_ms)
+
+        for _ in range(10):
+            answer(2_000, 100)
+        live.breaker.reset()
+        for _ in range(10):
+            answer(40_000, 38_000)  # late, and then as fast as ever
+        assert not told
+        live.breaker.reset()
+        for _ in range(5):
+            answer(40_000, 100)
+        (news,) = told
+        assert (news.state, news.reason, news.openings) == ("open", "slow_answers", 1)

@@ -25,7 +25,12 @@ def publish(redis_url: str, policy: PolicyDocument, version: int) -> None:
 @asynccontextmanager
 async def plane(redis_url: str, directory: Path) -> AsyncIterator[DataPlane]:
     made = DataPlane(
-        redis_url=redis_url, spool_dir=directory, worker="web-0", resolve_secret=lambda ref: ""
+        redis_url=redis_url,
+        spool_dir=directory,
+        worker="web-0",
+        resolve_secret=lambda ref: "",
+        secret="s" * 50,
+        idempotency_ttl_s=600,
     )
     await made.start()
     try:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES
 from routing.lanes import limits
+from telemetry.state_news import EndpointNews
 from tests.cast import document, model
 from tests.lanes.stage import CHAT, SetStage, Stage, at
 from tests.providers.upstream import END, STREAM_HEAD, Asked, Behaviour, Upstream, chunk, upstream
@@ -174,3 +175,22 @@ async def test_speed_is_learnt_from_streams(alone: Stage, server: Upstream) -> N
         await alone.post(CHAT, STREAM)
     assert live.ttft_ms < before[0]
     assert live.ms_per_token < before[1]
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(0, 504), (1, 200)])
+async def test_silence_is_not_a_fault_while_others_are_served_before(
+    set_stage: SetStage,
+    server: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: int,
+    status: int,
+) -> None:
+    monkeypatch.setattr(limits, "FIRST_TOKEN_S", 0.2)
+    here = at(server.url, name="here", provider="openai", host="local")
+    stage = await set_stage(document((model("solo"),), (here,)))
+    stage.runtime.hear(EndpointNews("here", up=True, at=1.0, loaded=("solo",)))
+    live = stage.runtime.state.offerings["solo@here"]
+    live.ttft_ms, live.in_flight = 1000.0, ahead
+    server.will(timed(0.6, delta("late"), delta(finish="stop"), DONE))
+    assert (await stage.post(CHAT, STREAM)).status == status
+    assert live.breaker.consecutive == (status != 200)

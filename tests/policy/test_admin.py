@@ -1,20 +1,25 @@
 """The policy's admin pages, as a signed-in admin uses them."""
 
+import time
 from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
 from routing.admin.live import BOARD
+from routing.admin.offering import OfferingAdmin
 from routing.engine.catalog import DEFAULT_PROFILES
 from routing.models import Endpoint, FallbackChain, Model, Offering, Origin, RoutingProfile
 from routing.policy.discovery import discover_once
 from routing.policy.export import document_from_orm
 from routing.policy.seed import seed
+from telemetry.redis_names import STATE_LAST
+from telemetry.state_news import BreakerNews, encode
 from tests.fixtures_engines import SimulatedHost
 from tests.policy.catalogue import a_chain, a_model, an_endpoint, an_offering
 
@@ -328,3 +333,42 @@ def test_who_is_not_signed_in_sees_nothing(client: Client) -> None:
         reverse("admin:routing_endpoint_test_connection", args=[endpoint.pk]),
     ):
         assert client.get(page).status_code == 302
+
+
+class TestBreakers:
+    @pytest.fixture
+    def offerings(self, redis_url: str) -> list[Offering]:
+        """The first one's breaker is open."""
+        rows = [an_offering(a_model(name), an_endpoint(f"at-{name}")) for name in ("one", "two")]
+        news = BreakerNews("one@at-one", "open", 1.0, time.time() + 60)
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset(STATE_LAST, news.key, encode(news))
+        BOARD.forget()
+        return rows
+
+    def test_their_state_is_a_column_and_a_filter(
+        self, admin_client: Client, offerings: list[Offering]
+    ) -> None:
+        for state, shown in (("open", "at-one"), ("closed", "at-two")):
+            page = admin_client.get(url("offering", "changelist"), {"breaker": state})
+            (row,) = page.context["cl"].result_list
+            assert str(row.endpoint) == shown
+            assert OfferingAdmin.breaker(page.context["cl"].model_admin, row) == state
+
+    def test_an_action_resets_them_and_is_kept_in_their_history(
+        self, admin_client: Client, offerings: list[Offering]
+    ) -> None:
+        form = {"action": "reset_breaker", "_selected_action": [o.pk for o in offerings]}
+        page = admin_client.post(url("offering", "changelist"), form, follow=True)
+        assert "2 circuit breakers reset" in page.content.decode()
+        assert BOARD.breaker(offerings[0]) == "closed"
+        assert LogEntry.objects.filter(change_message="Circuit breaker reset.").count() == 2
+
+    def test_without_redis_it_says_that_nothing_was_reset(
+        self, admin_client: Client, offerings: list[Offering], settings: Any
+    ) -> None:
+        settings.REDIS_URL = "redis://127.0.0.1:1/0"
+        form = {"action": "reset_breaker", "_selected_action": [offerings[0].pk]}
+        page = admin_client.post(url("offering", "changelist"), form, follow=True)
+        assert "nothing was reset" in page.content.decode()
+        assert not LogEntry.objects.exists()

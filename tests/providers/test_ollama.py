@@ -11,7 +11,12 @@ from routing.providers.ollama import NotSayable, OllamaProvider, request
 from tests.providers.contract import HELLO, HELLO_CHAT, ProviderContract
 from tests.providers.upstream import Upstream, answer, streamed
 
-COUNTS = {"prompt_eval_count": 3, "eval_count": 2, "load_duration": 1_500_000}
+COUNTS = {
+    "prompt_eval_count": 3,
+    "eval_count": 2,
+    "load_duration": 1_500_000,
+    "eval_duration": 2_500_000,
+}
 LAST = {"done": True, "done_reason": "length"}
 
 
@@ -57,9 +62,12 @@ class TestOllama(ProviderContract):
         with pytest.raises(StreamCut):
             await provider.complete(HELLO_CHAT)
 
-    async def test_the_load_time_is_told(self, server: Upstream, provider: Provider) -> None:
+    async def test_the_time_of_load_and_of_generation_is_told(
+        self, server: Upstream, provider: Provider
+    ) -> None:
         server.will(answer(self.whole("a")))
-        assert (await provider.complete(HELLO)).load_ms == 1.5
+        told = await provider.complete(HELLO)
+        assert (told.load_ms, told.work_ms) == (1.5, 2.5)
 
     async def test_a_cached_prompt_is_reported_without_its_count(
         self, server: Upstream, provider: Provider
