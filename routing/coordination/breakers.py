@@ -102,7 +102,7 @@ class ProbeClaims:
     async def claim(self, offering: str, generation: float, token: str, ttl_s: float) -> Claim:
         """Claim the probe of an offering for `ttl_s`.
 
-        Without Redis, raises RedisError or OSError, within half a second.
+        Without Redis, raises RedisError or OSError, within `CLAIM_LIMIT_S`.
         """
         field = f"breaker:{offering}"
         ttl_ms = max(1, int(ttl_s * 1000))

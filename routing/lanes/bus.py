@@ -11,6 +11,8 @@ from functools import partial
 
 import msgspec
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import DataError, RedisError, ResponseError
 
 from routing.coordination import breakers
@@ -109,7 +111,11 @@ class StateBus:
 
     def _client(self) -> redis.asyncio.Redis:
         return redis.asyncio.Redis.from_url(
-            self._redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S
+            self._redis_url,
+            socket_connect_timeout=TIMEOUT_S,
+            socket_timeout=TIMEOUT_S,
+            # The tasks try again themselves: redis-py's pauses would outlast the fault by seconds.
+            retry=Retry(NoBackoff(), 0),
         )
 
 

@@ -77,10 +77,13 @@ class Line:
     async def cut(self) -> None:
         if self._server is not None:
             self._server.close()
+            self._server = None
         self._near.unlink(missing_ok=True)
         for writer in list(self._open):
             writer.transport.abort()
         await asyncio.sleep(0)
+
+    aclose = cut
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_unix_connection(self._far)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +211,7 @@ async def test_without_redis_each_worker_probes_alone_and_tells_when_it_is_back(
     line, policy = Line(tmp_path / "redis.sock", redis_url), document((ALPHA,), (at(host.url),))
     await line.mend()
     async with (
+        aclosing(line),
         worker(tmp_path / "0", policy, line.url) as one,
         worker(tmp_path / "1", policy, line.url) as two,
     ):
@@ -229,7 +230,9 @@ async def test_without_redis_each_worker_probes_alone_and_tells_when_it_is_back(
         assert sorted(await everybody(stages, 20)) == [200, 200, *[503] * 18]
         assert attempts(stages) == 2
         assert states(stages) == ["closed"] * 2
-        host.recover()
+        await line.mend()
+        await soon(lambda: live(one).breaker.generation == live(two).breaker.generation, 5)
+        await line.cut()
         host.fail("http_error", status=500)
         for _ in range(5):
             await one.post(ROUTE, ASK)
@@ -238,7 +241,6 @@ async def test_without_redis_each_worker_probes_alone_and_tells_when_it_is_back(
         one.runtime.breaker_changed(live(one))
         await line.mend()
         await soon(lambda: states(stages) == ["open"] * 2, 5)
-        await line.cut()
 
 
 async def test_openai_callers_are_told_when_to_come_back_too(
