@@ -4,6 +4,7 @@ They call the same handlers, so both doors give the same answers; this one adds 
 pages. Volume goes through `routing.lanes.door`.
 """
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -37,7 +38,9 @@ class LaneView(APIView):
         reply = async_to_sync(self._reply)(request._request)
         if reply.stream is not None:
             return StreamingHttpResponse(
-                reply.stream, content_type=reply.content_type, headers=reply.headers
+                _until_closed(reply, reply.stream),
+                content_type=reply.content_type,
+                headers=reply.headers,
             )
         html = request.accepted_renderer.format == "api"
         return Response(
@@ -57,6 +60,15 @@ class LaneView(APIView):
             return await self.lane.answer(runtime, request.body, sent)
         except RoutingError as exc:
             return self.lane.error_shape(failure_of(exc), None)
+
+
+async def _until_closed(reply: Reply, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a stream, and end what is behind it even where its caller left in between."""
+    try:
+        async for chunk in stream:
+            yield chunk
+    finally:
+        await reply.close()
 
 
 class GetLaneView(LaneView):

@@ -13,6 +13,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── UpstreamFault        any other 5xx, or a redirect, which is never followed
     ├── MalformedAnswer      a body that is not what the protocol says
     ├── StreamCut            the stream ended before its end marker
+    ├── AnswerDiverged       a second answer differs from what was sent of the first
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
 
@@ -133,6 +134,13 @@ class StreamCut(ProviderError):
     """Raised when a stream stops before its end marker."""
 
     code = "upstream_stream_cut"
+
+
+class AnswerDiverged(ProviderError):
+    """Raised when a new answer does not begin with what was released of a broken one."""
+
+    code = "answer_diverged"
+    counts = False  # another answer is no fault
 
 
 class RefusedByUpstream(ProviderError):

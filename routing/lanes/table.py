@@ -80,6 +80,7 @@ LANES: tuple[Lane, ...] = (
         response=RouteResponse,
         errors=(400, 402, 409, 413, 415, 422, 500, 502, 503, 504),
         keyed=True,
+        streams=True,
     ),
     Lane(
         method="POST",

@@ -196,6 +196,8 @@ class Connection(asyncio.Protocol):
         if not self._head:
             self.headers = {}
             return
+        if self._error is not None:
+            return  # too large, though it came to its end
         self.done = True
         self._kept_alive = self._parser is not None and self._parser.should_keep_alive()
         if self._on_end is not None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 # An event or a line longer than this is no protocol any of the upstreams speaks.
 MAX_PART_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a stream may begin with one
 
 
 class PartTooLong(ValueError):
@@ -14,6 +15,7 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines of a stream without their ends; a last line needs no end."""
     pending: list[bytes] = []
     size = 0
+    mark = BYTE_ORDER_MARK
     async for chunk in chunks:
         first, *others = chunk.split(b"\n")
         # Joined once a line, not once a chunk: a long line may come in thousands of chunks.
@@ -22,12 +24,13 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if size > MAX_PART_BYTES:
             raise PartTooLong
         if others:
-            yield b"".join(pending).rstrip(b"\r")
+            yield b"".join(pending).removeprefix(mark).rstrip(b"\r")
+            mark = b""
             for line in others[:-1]:
                 yield line.rstrip(b"\r")
             pending, size = [others[-1]], len(others[-1])
     if size:
-        yield b"".join(pending).rstrip(b"\r")
+        yield b"".join(pending).removeprefix(mark).rstrip(b"\r")
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

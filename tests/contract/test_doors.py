@@ -1,5 +1,8 @@
 """Two doors, one answer: the lane's and DRF's, at the same paths of the running service."""
 
+import contextlib
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +124,60 @@ def test_a_stream_is_alike(client: httpx.Client) -> None:
     assert lane.text.endswith("data: [DONE]\n\n")
     assert drf.text.endswith("data: [DONE]\n\n")
     assert lane.text.count("\n\n") == drf.text.count("\n\n")
+
+
+def test_a_native_stream_is_alike(client: httpx.Client) -> None:
+    body = {**CODE, "prompt": "Hello", "requirements": {"maxTokens": 2, "temperature": 0}}
+    heard = [client.post(ROUTE, json={**body, "stream": True}, headers=d) for d in (LANE, DRF)]
+    assert heard[0].headers["content-type"] == heard[1].headers["content-type"]
+    assert heard[0].headers["content-type"].startswith("text/event-stream")
+    events = [[part.split("\n")[0] for part in h.text.split("\n\n") if part] for h in heard]
+    assert {"event: start", "event: delta", "event: done"} == set(events[0]) == set(events[1])
+
+
+@pytest.fixture
+def simulator(live_service: LiveService) -> Iterator[httpx.Client]:
+    """The simulator behind the service, whose faults are gone afterwards."""
+    greeting, found = live_service.home.root / "up.txt", None
+    while found is None:  # it is ready a moment before it says where everything is
+        time.sleep(0.05)
+        found = re.search(r"simulated at (\S+),", greeting.read_text())
+    url = found[1]
+    with httpx.Client(base_url=f"{url}/_sim") as made:
+        yield made
+        made.delete("/faults")
+
+
+def cancelled(simulator: httpx.Client) -> int:
+    """Return how many calls the model's server saw end before their time."""
+    return int(simulator.get("/state").json()["totals"]["cancelled"])
+
+
+@pytest.mark.parametrize("door", [LANE, DRF], ids=["lane", "drf"])
+@pytest.mark.parametrize("path", [ROUTE, CHAT])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_leaving_ends_the_upstream_call(
+    live_service: LiveService,
+    simulator: httpx.Client,
+    door: dict[str, str],
+    path: str,
+    stream: bool,
+) -> None:
+    """The model's server is told within a second, whichever door the caller came through."""
+    silence = {"kind": "silence", "after_tokens": 2 if stream else 0}
+    assert simulator.put("/faults", json={"faults": [silence]}).status_code == 200
+    before = cancelled(simulator)
+    body = {**SMALL, "max_tokens": 9} if path == CHAT else {**CODE, "prompt": "Hello"}
+    with (
+        contextlib.suppress(httpx.ReadTimeout),
+        httpx.Client(base_url=live_service.url, timeout=10 if stream else 0.5) as client,
+        client.stream("POST", path, json={**body, "stream": stream}, headers=door) as heard,
+    ):
+        next(heard.iter_bytes())
+    end = time.monotonic() + 1
+    while cancelled(simulator) == before:
+        assert time.monotonic() < end, "the upstream call goes on"
+        time.sleep(0.05)
 
 
 def test_a_browser_gets_a_page_with_a_form(client: httpx.Client) -> None:

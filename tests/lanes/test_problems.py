@@ -69,6 +69,7 @@ EXAMPLES: list[tuple[RoutingError, int]] = [
     (errors.UpstreamFault("e", "no"), 502),
     (errors.MalformedAnswer("e", "no"), 502),
     (errors.StreamCut("e", "no"), 502),
+    (errors.AnswerDiverged("e", "no"), 502),
 ]
 
 

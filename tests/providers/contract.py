@@ -1,6 +1,7 @@
 """What every adapter owes, whatever its protocol: inherited by the suite of each."""
 
 import asyncio
+import gzip
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from routing.engine.errors import (
     ConnectFailed,
@@ -117,6 +119,36 @@ class ProviderContract(ABC):
         return error
 
     # Whole answers.
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_compressed_answer_that_nobody_asked_for(
+        self, server: Upstream, provider: Provider, stream: bool
+    ) -> None:
+        packed = gzip.compress(b"".join(self.parts("one")) if stream else self.whole("one"))
+        server.will(answer(packed, content_encoding="gzip"))
+        error = await self.error_of(provider, stream=stream)
+        assert (type(error), "compressed" in str(error)) == (MalformedAnswer, True)
+        assert b"accept-encoding: identity\r\n" in server.asked[0].head
+
+    async def test_an_answer_larger_than_any(
+        self, server: Upstream, provider: Provider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
+        server.will(answer(self.whole("x" * 2000)))
+        assert type(await self.error_of(provider)) is MalformedAnswer
+
+    @pytest.mark.parametrize("call", [HELLO, HELLO_CHAT], ids=["prompt", "messages"])
+    async def test_the_beginning_of_an_answer_is_gone_on_from(
+        self, server: Upstream, provider: Provider, call: Call
+    ) -> None:
+        server.will(streamed(*self.parts("two")))
+        await self.read(provider, replace(call, prefill="one "))
+        (asked,) = server.asked
+        assert asked.path.endswith(("/api/chat", "/chat/completions"))
+        assert asked.body["messages"] == [
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "content": "one "},
+        ]
 
     @pytest.mark.parametrize("call", [HELLO, HELLO_CHAT], ids=["prompt", "messages"])
     async def test_a_whole_answer(self, server: Upstream, provider: Provider, call: Call) -> None:
@@ -472,6 +504,34 @@ class ProviderContract(ABC):
         server.will(streamed(self.parts("one")[0], b"data: " + body + b"\n\n"))
         kind = type(await self.error_of(provider, stream=True))
         assert kind is MalformedAnswer
+
+    async def test_a_stream_may_begin_with_a_byte_order_mark(
+        self, server: Upstream, provider: Provider
+    ) -> None:
+        server.will(streamed(b"\xef\xbb\xbf", *self.parts("one", "two")))
+        assert "".join(piece.text for piece in await self.read(provider)) == "onetwo"
+
+    async def test_lines_may_end_as_they_do_on_windows(
+        self, server: Upstream, provider: Provider
+    ) -> None:
+        parts = [part.replace(b"\n", b"\r\n") for part in self.parts("one", "two")]
+        server.will(streamed(*parts))
+        assert "".join(piece.text for piece in await self.read(provider)) == "onetwo"
+
+    async def test_what_follows_the_end_is_not_heard(
+        self, server: Upstream, provider: Provider
+    ) -> None:
+        parts = self.parts("one", "two")
+        server.will(streamed(*parts, *parts))
+        assert "".join(piece.text for piece in await self.read(provider)) == "onetwo"
+
+    @pytest.mark.parametrize("body", [b"", HTML.encode(), b"\n\n: ping\n\n"])
+    async def test_a_stream_that_is_none(
+        self, server: Upstream, provider: Provider, body: bytes
+    ) -> None:
+        server.will(answer(body))
+        error = await self.error_of(provider, stream=True)
+        assert isinstance(error, StreamCut | MalformedAnswer)
 
     async def test_a_line_without_end(self, server: Upstream, provider: Provider) -> None:
         async def endless(asked: Asked) -> None:
