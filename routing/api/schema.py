@@ -54,7 +54,7 @@ def _operation(lane: Lane, by_type: dict[Any, Any]) -> dict[str, Any]:
     error_type = "application/json" if lane.tag == "openai" else "application/problem+json"
     answers = {"application/json": {"schema": by_type[lane.response]}}
     if lane.streams:
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        answers["text/event-stream"] = {"schema": _server_sent_event(lane)}
     responses: dict[str, Any] = {"200": {"description": "The answer.", "content": answers}}
     for status in lane.errors:
         responses[str(status)] = {
@@ -73,6 +73,14 @@ def _operation(lane: Lane, by_type: dict[Any, Any]) -> dict[str, Any]:
     if lane.keyed:
         operation["parameters"] = [_IDEMPOTENCY_KEY]
     return operation
+
+
+def _server_sent_event(lane: Lane) -> dict[str, Any]:
+    """Return the schema of one event of a lane's stream; its data is JSON in a string."""
+    parts: dict[str, Any] = {"data": {"type": "string"}}
+    if lane.events:
+        parts["event"] = {"type": "string", "enum": list(lane.events)}
+    return {"type": "object", "required": list(parts), "properties": parts}
 
 
 def _probe(path: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from routing.lanes.problems import Failure
 from routing.lanes.telling import Telling
 from routing.providers.base import Answer, Piece
 
+EVENTS = ("start", "delta", "switch", "done", "error")
+
 Respond = Callable[[Answer, Bill], RouteResponse]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from routing.lanes import native, openai_chat, openai_models
+from routing.lanes import native, native_stream, openai_chat, openai_models
 from routing.lanes.contracts import (
     Problem,
     RouteRequest,
@@ -41,6 +41,7 @@ class Lane:
     error_shape: ErrorShape = Reply.problem
     errors: tuple[int, ...] = (400, 413, 415, 500, 502, 503, 504)
     streams: bool = False
+    events: tuple[str, ...] = ()  # the names of a stream's events, where they have any
     keyed: bool = False  # honours Idempotency-Key
 
     async def answer(self, runtime: Runtime, body: bytes, key: bytes = b"") -> Reply:
@@ -81,6 +82,7 @@ LANES: tuple[Lane, ...] = (
         errors=(400, 402, 409, 413, 415, 422, 500, 502, 503, 504),
         keyed=True,
         streams=True,
+        events=native_stream.EVENTS,
     ),
     Lane(
         method="POST",
