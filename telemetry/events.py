@@ -158,7 +158,7 @@ def of_record(record: RequestRecord) -> Iterator[Event]:
 
 
 def _failures(record: RequestRecord) -> Iterator[ModelFailed]:
-    failed = [a for a in record.attempts if a.error_type]
+    failed = [a for a in record.attempts if a.failed]
     for attempt in failed:
         yield ModelFailed(
             record.request_id, attempt.model, attempt.error_type, record.fallback_used

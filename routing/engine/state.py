@@ -7,6 +7,7 @@ new policy is bound to the states that already exist for its offerings.
 from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
+from routing.engine.durations import Durations
 from routing.engine.pace import UsualPace
 from routing.engine.policy import Candidate, Policy
 from routing.engine.pressure import level_of, next_level
@@ -72,9 +73,11 @@ class OfferingState:
     """Breaker, load and observed speed of one offering."""
 
     __slots__ = (
+        "answer_times",
         "available",
         "breaker",
         "endpoint",
+        "first_token_times",
         "healthy",
         "host",
         "id",
@@ -102,6 +105,9 @@ class OfferingState:
         self.ttft_ms = candidate.ttft_prior_ms
         self.ms_per_token = candidate.ms_per_token_prior
         self.usual = UsualPace()
+        # In ms, of streamed answers and of whole ones.
+        self.first_token_times = Durations()
+        self.answer_times = Durations()
         self.loaded = host is None
         self.available = True
         self.unusable = ""  # reason code that no request can change, or ""
@@ -129,9 +135,12 @@ class OfferingState:
         duration_ms = max(duration_ms, 0.0)
         self.success_rate += EWMA_ALPHA * (1.0 - self.success_rate)
         if ttft_ms is not None:
+            self.first_token_times.add(ttft_ms)
             self.ttft_ms += EWMA_ALPHA * (max(ttft_ms, 0.0) - self.ttft_ms)
             duration_ms = max(duration_ms - ttft_ms, 0.0)
-        elif output_tokens:
+        else:
+            self.answer_times.add(duration_ms)
+        if ttft_ms is None and output_tokens:
             # The whole answer came at once: split it as the averages so far suggest.
             known = self.ttft_ms + self.ms_per_token * output_tokens
             scale = 1 + EWMA_ALPHA * (duration_ms / max(known, 0.001) - 1)

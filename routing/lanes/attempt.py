@@ -1,5 +1,7 @@
 """One call to one offering: the one place where an attempt begins, and where it ends."""
 
+from collections.abc import Callable
+
 from routing.engine.breaker import BreakerState
 from routing.engine.decide import expected_ms
 from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
@@ -7,16 +9,31 @@ from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
 from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
-from telemetry.record import Attempt
+from telemetry.record import HEDGE_LOST, Attempt
 
 CHARS_PER_TOKEN = 4
 CLOSED = BreakerState.CLOSED
 
 
 class Turn:
-    """An attempt under way. It ends once: with `succeed`, `fail`, `cut_short` or `abandon`."""
+    """An attempt under way.
 
-    __slots__ = ("candidate", "chars", "ended", "job", "live", "over", "runtime", "started")
+    It ends once: with `succeed`, `fail`, `cut_short`, `lose` or `abandon`.
+    """
+
+    __slots__ = (
+        "candidate",
+        "chars",
+        "ended",
+        "heard",
+        "job",
+        "live",
+        "over",
+        "runtime",
+        "started",
+        "unseen_tokens",
+        "when_heard",
+    )
 
     def __init__(
         self, runtime: Runtime, job: Job, candidate: Candidate, live: OfferingState, started: float
@@ -24,17 +41,31 @@ class Turn:
         self.runtime, self.job, self.candidate, self.live = runtime, job, candidate, live
         self.started = started
         self.chars = 0  # of the answer, as far as it came
+        self.unseen_tokens = 0  # most that may be made before any comes
+        self.heard = False
+        self.when_heard: Callable[[], None] | None = None
         self.over = False
         self.ended = 0.0
 
-    def succeed(self) -> None:
-        """The upstream answered."""
-        if not self._end():
-            return
+    def commit(self) -> bool:
+        """Let this be the attempt whose answer counts; False if it may not be any more."""
+        if self.over:
+            return False
+        if not self.heard:
+            self.heard = True
+            if self.when_heard is not None:
+                self.when_heard()
+        return True
+
+    def succeed(self) -> bool:
+        """The upstream answered; False if that is of no use any more."""
+        if not self.commit() or not self._end():
+            return False
         self._note("", 0)
         self.job.trail.answered_by = self.candidate
         if self.live.breaker.succeed(self.ended, began=self.started):
             self.runtime.breaker_changed(self.live)
+        return True
 
     def fail(self, error: ProviderError) -> None:
         """The upstream did not answer, or not wholly."""
@@ -56,6 +87,16 @@ class Turn:
         if self._end():
             self._note(DeadlineExceeded.code, self.tokens)
             self.live.breaker.abandon(self.started)
+
+    def lose(self) -> None:
+        """Another attempt was heard before it: no fault of the upstream's, but it may cost."""
+        if not self._end():
+            return
+        self._note(HEDGE_LOST, self.tokens)
+        self.live.breaker.abandon(self.started)
+        asked = self.job.need.prompt_tokens
+        cost = self.candidate.cost_bound_nusd(asked, self.tokens + self.unseen_tokens)
+        self.job.trail.add_lost(cost)
 
     def abandon(self) -> None:
         """The caller left, or a fault of ours: neither says anything about the upstream."""

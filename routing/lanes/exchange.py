@@ -27,7 +27,7 @@ class Bill(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
     estimated: bool
-    cost_nusd: int | None  # None: the price is not known
+    cost_nusd: int | None  # with attempts that lost a race; None: a price is not known
 
     @property
     def cost_usd(self) -> float | None:
@@ -116,6 +116,8 @@ class Exchange:
         if answered is None or answered is self.decision.chosen:
             return self.decision.reason
         first = self.decision.chosen.id
+        if answered is self.trail.hedge and not self.trail.failures:
+            return f"{first} was slow; {answered.id} answered first"
         why = self.trail.failures[0][1].code if self.trail.failures else "unavailable"
         return f"{first} failed ({why}); {answered.id} stood in"
 
@@ -125,6 +127,9 @@ class Exchange:
         answered = self.answered_by
         tokens = (counted.prompt_tokens, counted.completion_tokens)
         cost = answered.cost_bound_nusd(*tokens) if answered else None
+        lost = self.trail.lost_nusd
+        if cost is not None:
+            cost = None if lost is None else cost + lost
         return Bill(*tokens, estimated=usage is None, cost_nusd=cost)
 
     def succeed(self, bill: Bill | None = None) -> None:

@@ -13,8 +13,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from routing.engine.breaker import BreakerState
-from routing.engine.catalog import EndpointSpec, PolicyDocument
+from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
+from routing.engine.hedging import HedgeBudget
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
@@ -60,6 +61,8 @@ class Runtime:
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
         self.idempotency: Idempotency | None = None
+        self.hedges: dict[str, HedgeBudget] = {p: HedgeBudget() for p in PRIORITIES}
+        self.ending: set[asyncio.Task[None]] = set()  # calls that nobody waits for any more
         self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
         self.allow_probe: AllowProbe = _probe_alone
         self.ready = False
@@ -160,6 +163,8 @@ class Runtime:
         )
 
     async def close(self) -> None:
+        if self.ending:
+            await asyncio.wait(self.ending, timeout=1.0)
         for _, provider in self._providers.values():
             await provider.close()
         self._providers.clear()
