@@ -163,7 +163,8 @@ def _failures(record: RequestRecord) -> Iterator[ModelFailed]:
         yield ModelFailed(
             record.request_id, attempt.model, attempt.error_type, record.fallback_used
         )
-    if not failed and not record.success and record.attempts:
+    answered = any(not a.error_type for a in record.attempts)
+    if not failed and not record.success and answered:
         yield ModelFailed(
             record.request_id, credited_model(record), record.error_type, record.fallback_used
         )

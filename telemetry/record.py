@@ -21,6 +21,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def failed(self) -> bool:
+        """Losing a race is no failure."""
         return self.error_type not in ("", HEDGE_LOST)
 
 

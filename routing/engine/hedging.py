@@ -69,8 +69,10 @@ def second(
 
 def _is_ready(offering: OfferingState) -> bool:
     """Return whether a call would be worked on at once: no load, no queue, and no probe."""
-    closed = offering.breaker.state is BreakerState.CLOSED
-    return closed and offering.loaded and offering.queue_ms(1) == 0
+    if offering.breaker.state is not BreakerState.CLOSED or not offering.loaded:
+        return False
+    # A machine of its own may answer one after another; others are many behind one name.
+    return offering.host is None or not any(o.in_flight for o in offering.endpoint.offerings)
 
 
 def _does(candidate: Candidate, first: Candidate, need: Need) -> bool:

@@ -73,9 +73,7 @@ class _Race(Generic[T]):
                 tasks.add(asyncio.create_task(self._beside(candidate)))
             winner = await _first_with_answer(tasks)
         except BaseException:
-            # The caller left: so do the attempts, whether one was heard already or not.
-            for turn in self._turns:
-                turn.abandon()
+            # The caller left: so do the attempts, even one that has just been heard.
             self._leave(tasks)
             raise
         if winner is None:
@@ -124,10 +122,6 @@ class _Race(Generic[T]):
         first.job.trail.hedge = candidate
         turn = await begin(first.runtime, first.job, candidate)
         if turn is None:
-            self._refund()
-            return None
-        if first.heard:
-            turn.abandon()
             self._refund()
             return None
         self._join(turn)
