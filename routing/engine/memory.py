@@ -41,7 +41,7 @@ class Learned:
     need_gb: float = 0.0
     load_ms: float = 0.0
 
-    def see_need(self, size_gb: float) -> None:
+    def see_size(self, size_gb: float) -> None:
         """Take over a size that the engine reported; the newest is right, with a margin."""
         if size_gb > 0:
             self.need_gb = size_gb * SEEN_MARGIN

@@ -7,6 +7,7 @@ new policy is bound to the states that already exist for its offerings.
 from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
+from routing.engine.memory import Learned, Resident
 from routing.engine.policy import Candidate, Policy
 
 # Weight of the newest observation in the moving averages: the last ten or so dominate.
@@ -26,6 +27,12 @@ class HostState:
     cpu_percent: float = 0.0
     swap_percent: float = 0.0
     at: float = 0.0
+    # Loads under way or just done, anybody's: (need in GB, when it should be done, when it lapses).
+    loads: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    reserved_gb: float = 0.0  # the sum of their needs
+    loading: str = ""  # the key of the one under way
+    ready_at: float = 0.0  # when that one should be done
+    alone_until: float = 0.0  # until then loads cannot be coordinated
 
     @property
     def level(self) -> str:
@@ -43,6 +50,24 @@ class HostState:
         buffer_gb = self.total_gb * (0.02 if critical else 0.10)
         return self.available_gb - buffer_gb
 
+    def note_load(
+        self, key: str, need_gb: float, *, ready_at: float, lapses_at: float, now: float
+    ) -> None:
+        """Take note of a load; one that is done counts until measurements can show it."""
+        self.loads[key] = (need_gb, ready_at, lapses_at)
+        self.lapse(now)
+
+    def forget_load(self, key: str, now: float) -> None:
+        self.loads.pop(key, None)
+        self.lapse(now)
+
+    def lapse(self, now: float) -> None:
+        """Forget the loads whose time is up."""
+        self.loads = {key: load for key, load in self.loads.items() if load[2] > now}
+        self.reserved_gb = sum(need_gb for need_gb, _, _ in self.loads.values())
+        under_way = [(ready_at, key) for key, (_, ready_at, _) in self.loads.items() if ready_at]
+        self.ready_at, self.loading = max(under_way, default=(0.0, ""))
+
 
 @dataclass(slots=True)
 class EndpointState:
@@ -55,6 +80,27 @@ class EndpointState:
     simulated: bool = False
     version: str = ""
     at: float = 0.0
+    offerings: list["OfferingState"] = field(default_factory=list, repr=False)  # all it serves
+    sizes_gb: dict[str, float] = field(default_factory=dict)  # of `loaded`, where it tells
+    loaded_at: dict[str, float] = field(default_factory=dict)  # monotonic, by upstream name
+    min_residency_s: float = 0.0
+
+    def residents(self) -> list[Resident]:
+        """Return what is in its memory; a model that nobody offers was last used long ago."""
+        used = {name: o for o in self.offerings for name in _spellings(o.upstream_model)}
+        found = []
+        for name, size_gb in self.sizes_gb.items():
+            if name not in self.loaded:
+                continue
+            offering = used.get(name)
+            since = self.loaded_at.get(name, 0.0)
+            if offering is None:
+                found.append(Resident(name, size_gb, since, since))
+                continue
+            at = max(offering.used_at, since)
+            busy, load_ms = offering.in_flight, offering.load_ms
+            found.append(Resident(name, size_gb, since, at, busy, load_ms))
+        return found
 
 
 class OfferingState:
@@ -68,12 +114,16 @@ class OfferingState:
         "host",
         "id",
         "in_flight",
+        "load_key",
+        "load_ms",
         "loaded",
         "ms_per_token",
+        "need_gb",
         "success_rate",
         "ttft_ms",
         "unusable",
         "upstream_model",
+        "used_at",
     )
 
     def __init__(
@@ -91,6 +141,10 @@ class OfferingState:
         self.ms_per_token = candidate.ms_per_token_prior
         self.loaded = host is None
         self.available = True
+        self.used_at = 0.0  # when this worker last called it, monotonic
+        self.load_key = candidate.load_key
+        self.need_gb = candidate.ram_gb  # corrected by what was seen, as is `load_ms`
+        self.load_ms = candidate.load_prior_ms
         self.unusable = ""  # reason code that no request can change, or ""
         self.refresh()
 
@@ -149,6 +203,7 @@ class FleetState:
     offerings: dict[str, OfferingState] = field(default_factory=dict)
     live: list[OfferingState] = field(default_factory=list)
     unhealthy: set[tuple[str, str]] = field(default_factory=set)  # (model, endpoint or "")
+    learned: dict[str, Learned] = field(default_factory=dict)  # by `Candidate.load_key`
     # Lower bounds over all offerings since the last bind: they bound every latency score above.
     least_ttft_ms: float = 0.0
     least_ms_per_token: float = 0.0
@@ -158,11 +213,38 @@ class FleetState:
         kept = {c.id: self._offering(c) for c in policy.candidates}
         self.offerings = kept
         self.live = [kept[c.id] for c in policy.candidates]
+        self._gather()
+        for name, spec in policy.endpoints.items():
+            self.endpoint(name).min_residency_s = spec.min_residency_s
         for candidate, state in zip(policy.candidates, self.live, strict=True):
             state.healthy = not self._is_unhealthy(candidate.model_name, candidate.endpoint_name)
+            self._recall(candidate, state)
             state.refresh()
         self.least_ttft_ms = min((s.ttft_ms for s in self.live), default=0.0)
         self.least_ms_per_token = min((s.ms_per_token for s in self.live), default=0.0)
+
+    def _gather(self) -> None:
+        for endpoint in self.endpoints.values():
+            endpoint.offerings = []
+        for state in self.live:
+            state.endpoint.offerings.append(state)
+
+    def _recall(self, candidate: Candidate, state: OfferingState) -> None:
+        """Let what was learned of a load stand for what is planned, whatever the policy."""
+        known = self.learned.get(candidate.load_key) or Learned()
+        state.load_key = candidate.load_key
+        state.need_gb = known.need_gb or candidate.ram_gb
+        state.load_ms = known.load_ms or candidate.load_prior_ms
+
+    def learn_load(self, key: str, *, need_gb: float = 0.0, load_ms: float = 0.0) -> None:
+        """Take over what a load needs or takes, as measured; 0 says nothing."""
+        known = self.learned.setdefault(key, Learned())
+        known.need_gb = need_gb or known.need_gb
+        known.load_ms = load_ms or known.load_ms
+        for state in self.live:
+            if state.load_key == key:
+                state.need_gb = known.need_gb or state.need_gb
+                state.load_ms = known.load_ms or state.load_ms
 
     def frozen(self) -> "FleetState":
         """Return a view that stays aligned with the policy bound now when another one is bound.
@@ -208,7 +290,9 @@ class FleetState:
 
     def forget_endpoint(self, name: str) -> None:
         """Drop what was seen of an endpoint: from now on the name stands for another server."""
-        self.endpoints[name] = endpoint = EndpointState(name)
+        gone = self.endpoint(name)
+        self.endpoints[name] = endpoint = EndpointState(name, offerings=gone.offerings)
+        endpoint.min_residency_s = gone.min_residency_s
         for state in self.live:
             if state.endpoint.name == name:
                 state.endpoint = endpoint
