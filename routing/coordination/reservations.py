@@ -137,15 +137,15 @@ class Reservations:
 
     async def renew(self, host: str, key: str, token: str, ttl_ms: int) -> bool:
         """Hold a promise for longer; False if it has lapsed, or Redis is away."""
-        return await self._run(host, "renew", key, token, ttl_ms) == 1
+        return bool(await self._run(host, "renew", key, token, ttl_ms) == 1)
 
     async def settle(self, host: str, key: str, token: str) -> bool:
         """End a load that worked; should this not arrive, the promise lapses by itself."""
-        return await self._run(host, "settle", key, token) == 1
+        return bool(await self._run(host, "settle", key, token) == 1)
 
     async def release(self, host: str, key: str, token: str) -> bool:
         """Take a promise back; should this not arrive, it lapses by itself."""
-        return await self._run(host, "release", key, token) == 1
+        return bool(await self._run(host, "release", key, token) == 1)
 
     async def close(self) -> None:
         await self._client.aclose()

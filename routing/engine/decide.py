@@ -387,9 +387,9 @@ def _detail(reason: str, candidate: Candidate, offering: OfferingState, need: Ne
 def _memory_detail(offering: OfferingState, host: HostState, *, critical: bool) -> str:
     room_gb = host.room_gb(critical=critical) - host.reserved_gb
     said = f"needs {offering.need_gb:.1f} GB, {max(room_gb, 0.0):.1f} GB may be used"
-    for key, (need_gb, _, _) in sorted(host.loads.items()):
+    for key, load in sorted(host.loads.items()):
         what = key.partition("/")[2].partition("#")[0]
-        said += f", {need_gb:.1f} GB reserved for {what}"
+        said += f", {load.need_gb:.1f} GB reserved for {what}"
     return said
 
 

@@ -13,6 +13,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── UpstreamFault        any other 5xx, or a redirect, which is never followed
     ├── MalformedAnswer      a body that is not what the protocol says
     ├── StreamCut            the stream ended before its end marker
+    ├── LoadRefused          its model may not be loaded now: LoadsUncoordinated, HostLoading
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
 
@@ -133,6 +134,25 @@ class StreamCut(ProviderError):
     """Raised when a stream stops before its end marker."""
 
     code = "upstream_stream_cut"
+
+
+class LoadRefused(ProviderError):
+    """Raised when a model may not be loaded now; its engine was not asked."""
+
+    code = "memory_fit"
+    counts = False
+
+
+class LoadsUncoordinated(LoadRefused):
+    """Raised while nobody can say what other workers load: only loaded models are used."""
+
+    code = "uncoordinated"
+
+
+class HostLoading(LoadRefused):
+    """Raised while the host is busy with a load; `retry_after_s` is when it should be done."""
+
+    code = "host_loading"
 
 
 class RefusedByUpstream(ProviderError):

@@ -7,7 +7,7 @@ in whole MB of 10^6 bytes and time in whole milliseconds, so that both compute t
 from dataclasses import dataclass
 
 # A measurement this much younger than the end of a load has seen the memory it took.
-SETTLE_MS = 2_000
+SETTLE_MS = 250
 # A host whose measurements are older than this takes no loads, so nothing is promised for longer.
 KEEP_MS = 60_000
 

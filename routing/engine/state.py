@@ -15,6 +15,16 @@ EWMA_ALPHA = 0.2
 PRESSURE_LEVELS = ((0.90, "critical"), (0.80, "high"), (0.70, "elevated"))
 
 
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """A load that takes memory of a host; times are monotonic seconds."""
+
+    need_gb: float
+    ready_at: float  # when it should be done; 0: it is
+    lapses_at: float
+    floor_gb: float  # what will be available once all of it is visible
+
+
 @dataclass(slots=True)
 class HostState:
     """Memory of one machine; `known` is False until it was measured."""
@@ -27,9 +37,8 @@ class HostState:
     cpu_percent: float = 0.0
     swap_percent: float = 0.0
     at: float = 0.0
-    # Loads under way or just done, anybody's: (need in GB, when it should be done, when it lapses).
-    loads: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    reserved_gb: float = 0.0  # the sum of their needs
+    loads: dict[str, HostLoad] = field(default_factory=dict)  # under way or just done, anybody's
+    reserved_gb: float = 0.0  # what they need and no measurement shows yet
     loading: str = ""  # the key of the one under way
     ready_at: float = 0.0  # when that one should be done
     alone_until: float = 0.0  # until then loads cannot be coordinated
@@ -54,7 +63,9 @@ class HostState:
         self, key: str, need_gb: float, *, ready_at: float, lapses_at: float, now: float
     ) -> None:
         """Take note of a load; one that is done counts until measurements can show it."""
-        self.loads[key] = (need_gb, ready_at, lapses_at)
+        known = self.loads.get(key)
+        floor_gb = known.floor_gb if known else self.available_gb - need_gb
+        self.loads[key] = HostLoad(need_gb, ready_at, lapses_at, floor_gb)
         self.lapse(now)
 
     def forget_load(self, key: str, now: float) -> None:
@@ -62,10 +73,14 @@ class HostState:
         self.lapse(now)
 
     def lapse(self, now: float) -> None:
-        """Forget the loads whose time is up."""
-        self.loads = {key: load for key, load in self.loads.items() if load[2] > now}
-        self.reserved_gb = sum(need_gb for need_gb, _, _ in self.loads.values())
-        under_way = [(ready_at, key) for key, (_, ready_at, _) in self.loads.items() if ready_at]
+        """Forget the loads whose time is up, and see how much of the others is visible."""
+        self.loads = {key: load for key, load in self.loads.items() if load.lapses_at > now}
+        hidden = (self.available_gb - load.floor_gb for load in self.loads.values())
+        needs = (load.need_gb for load in self.loads.values())
+        self.reserved_gb = sum(
+            min(need, max(left, 0.0)) for need, left in zip(needs, hidden, strict=True)
+        )
+        under_way = [(load.ready_at, key) for key, load in self.loads.items() if load.ready_at]
         self.ready_at, self.loading = max(under_way, default=(0.0, ""))
 
 
@@ -147,6 +162,11 @@ class OfferingState:
         self.load_ms = candidate.load_prior_ms
         self.unusable = ""  # reason code that no request can change, or ""
         self.refresh()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the ways its endpoint may write its model."""
+        return _spellings(self.upstream_model)
 
     def refresh(self) -> None:
         """Recompute what follows from the endpoint's news."""

@@ -16,6 +16,7 @@ from routing.engine.errors import (
 )
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
+from routing.lanes import load_news, loading
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Call, Piece, Provider
 from telemetry.record import Attempt
@@ -79,6 +80,8 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
             return await (provider.embed(call) if embed else provider.complete(call))
 
     for candidate in _order(runtime, job):
+        if not await _ready(runtime, job, candidate):
+            continue
         for again in (False, True):
             started = runtime.clock()
             answer = await _attempt(runtime, job, candidate, ask)
@@ -88,6 +91,33 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
             if again or not await _worth_asking_again(runtime, job, candidate):
                 break
     raise _outcome(runtime, job)
+
+
+async def _ready(runtime: Runtime, job: Job, candidate: Candidate) -> bool:
+    """Return True once its model is in memory, or False with the reason on the trail."""
+    live, started = runtime.live(candidate), runtime.clock()
+    if live is None or live.loaded or not live.breaker.begin(started):
+        return live is not None and live.loaded
+    priority = job.need.priority
+    try:
+        await loading.ensure_loaded(
+            runtime,
+            candidate,
+            live,
+            deadline=job.deadline,
+            patience_s=runtime.policy.profile(priority).max_wait_ms / 1000,
+            critical=priority == "critical",
+        )
+    except (ProviderError, TimeoutError) as exc:
+        error = exc if isinstance(exc, ProviderError) else None
+        error = error or _silence(runtime, job, candidate, started, live.load_ms)
+        _failed(runtime, job, candidate, live, started, error)
+        return False
+    except BaseException:
+        live.breaker.abandon(started)
+        raise
+    live.breaker.abandon(started)
+    return True
 
 
 async def _attempt(
@@ -203,6 +233,7 @@ def _succeeded(
     took_ms = int((now - started) * 1000)
     job.trail.attempts.append(Attempt(candidate.model_name, candidate.endpoint_name, took_ms))
     job.trail.answered_by = candidate
+    live.used_at = now
     if live.breaker.succeed(now, began=started):
         runtime.breaker_changed(live)
 
@@ -211,6 +242,7 @@ def _learn(runtime: Runtime, candidate: Candidate, answer: Answer, took_s: float
     live = runtime.live(candidate)
     if live is None:
         return
+    load_news.learn_from_answer(runtime, candidate, answer.load_ms)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     took_ms = max(0.0, took_s * 1000 - answer.load_ms)
     runtime.state.observe(live, duration_ms=took_ms, output_tokens=tokens, ttft_ms=None)
@@ -222,10 +254,10 @@ def _whole_s(candidate: Candidate, live: OfferingState, job: Job) -> float:
     return FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_s
 
 
-def _first_token_s(candidate: Candidate, live: OfferingState) -> float:
+def _first_token_s(live: OfferingState) -> float:
     if live.loaded:
         return FIRST_TOKEN_S
-    return FIRST_TOKEN_S + COLD_LOAD_FACTOR * candidate.load_prior_ms / 1000
+    return FIRST_TOKEN_S + COLD_LOAD_FACTOR * live.load_ms / 1000
 
 
 class Stream:
@@ -301,6 +333,7 @@ class Stream:
 
     def learn(self, output_tokens: int, load_ms: float) -> None:
         """Let the averages learn from the finished answer."""
+        load_news.learn_from_answer(self._runtime, self.candidate, load_ms)
         took_ms = (self._runtime.clock() - self._started) * 1000
         if load_ms > 0:
             # A cold start says nothing about the next, warm one.
@@ -314,6 +347,8 @@ class Stream:
 async def open_stream(runtime: Runtime, job: Job) -> Stream:
     """Return a stream whose first token is there; errors as `complete` raises them."""
     for candidate in _order(runtime, job):
+        if not await _ready(runtime, job, candidate):
+            continue
         for again in (False, True):
             stream = await _open(runtime, job, candidate)
             if stream is not None:
@@ -331,7 +366,7 @@ async def _open(runtime: Runtime, job: Job, candidate: Candidate) -> Stream | No
     rest: AsyncIterator[Piece] | None = None
     try:
         rest = runtime.provider(candidate).stream(job.call_for(candidate))
-        allowed_s = _first_token_s(candidate, live)
+        allowed_s = _first_token_s(live)
         first = await _first_piece(candidate, rest, allowed_s, job.deadline - started)
     except (ProviderError, TimeoutError) as exc:
         error = exc if isinstance(exc, ProviderError) else None

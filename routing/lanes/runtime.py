@@ -6,19 +6,29 @@ Everything here is read and changed from the event loop's thread only.
 import asyncio
 import logging
 import random
+import socket
 import time
 from collections.abc import Callable
 
+from routing.coordination.reservations import Reservations
 from routing.engine.catalog import EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
+from routing.lanes import load_news
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
 from telemetry.recorder import Recorder
 from telemetry.sampler import HostSample
-from telemetry.state_news import BreakerNews, EndpointNews, HostNews, ModelHealthNews, StateNews
+from telemetry.state_news import (
+    BreakerNews,
+    EndpointNews,
+    HostNews,
+    LoadNews,
+    ModelHealthNews,
+    StateNews,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +56,10 @@ class Runtime:
         self.local: HostState = self.state.host(LOCAL_HOST)
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
+        self.reservations: Reservations | None = None  # without: only loaded models are used
+        self.load_news: Callable[[LoadNews], None] = _tell_nobody
+        self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
+        self.node = socket.gethostname()
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -91,6 +105,8 @@ class Runtime:
         host.cpu_percent = sample.cpu_percent
         host.swap_percent = sample.swap_percent
         host.at = self.clock()
+        if host.loads:
+            host.lapse(host.at)
 
     def hear(self, news: StateNews) -> None:
         """Take in what the conductor, another worker or an outside service says."""
@@ -100,6 +116,8 @@ class Runtime:
             self.state.model_health(news.model, news.endpoint, healthy=news.healthy)
         elif isinstance(news, HostNews):
             self._hear_host(news)
+        elif isinstance(news, LoadNews):
+            load_news.hear_load(self, news)
         elif news.worker != self.worker:
             self._hear_breaker(news)
 
@@ -117,6 +135,10 @@ class Runtime:
         )
 
     async def close(self) -> None:
+        for load in self.loads.values():
+            load.cancel()
+        if self.reservations is not None:
+            await self.reservations.close()
         for _, provider in self._providers.values():
             await provider.close()
         self._providers.clear()
@@ -125,7 +147,7 @@ class Runtime:
     def _hear_endpoint(self, news: EndpointNews) -> None:
         endpoint = self.state.endpoint(news.endpoint)
         endpoint.up = news.up
-        endpoint.loaded = frozenset(news.loaded)
+        load_news.see_endpoint(self, endpoint, news)
         endpoint.available = None if news.available is None else frozenset(news.available)
         endpoint.simulated = news.simulated
         endpoint.version = news.version
@@ -143,6 +165,7 @@ class Runtime:
         host.cpu_percent, host.swap_percent = news.cpu_percent, news.swap_percent
         # When it was measured, not when it was heard: a new worker first hears what is long past.
         host.at = min(self._to_monotonic(news.at), self.clock())
+        host.lapse(self.clock())
 
     def _hear_breaker(self, news: BreakerNews) -> None:
         offering = self.state.offerings.get(news.offering)
@@ -182,7 +205,7 @@ class Runtime:
         return self.clock() + epoch - time.time()
 
 
-def _tell_nobody(news: BreakerNews) -> None:
+def _tell_nobody(news: StateNews) -> None:
     """Without Redis each worker goes on with what it sees itself."""
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from routing.coordination.reservations import Reservations
 from routing.lanes.bus import StateBus
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
@@ -35,6 +36,8 @@ class DataPlane:
         self._watcher = PolicyWatcher(redis_url)
         self._bus = StateBus(redis_url, self.runtime.hear)
         self.runtime.breaker_news = self._bus.tell
+        self.runtime.load_news = self._bus.tell
+        self.runtime.reservations = Reservations(redis_url)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
