@@ -14,6 +14,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── MalformedAnswer      a body that is not what the protocol says
     ├── StreamCut            the stream ended before its end marker
     ├── AnswerDiverged       a second answer differs from what was sent of the first
+    ├── LoadRefused          its model may not be loaded now: LoadsUncoordinated, HostLoading
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
 
@@ -141,6 +142,25 @@ class AnswerDiverged(ProviderError):
 
     code = "answer_diverged"
     counts = False  # another answer is no fault
+
+
+class LoadRefused(ProviderError):
+    """Raised when a model may not be loaded now; its engine was not asked."""
+
+    code = "memory_fit"
+    counts = False
+
+
+class LoadsUncoordinated(LoadRefused):
+    """Raised while nobody can say what other workers load: only loaded models are used."""
+
+    code = "uncoordinated"
+
+
+class HostLoading(LoadRefused):
+    """Raised while the host is busy with a load; `retry_after_s` is when it should be done."""
+
+    code = "host_loading"
 
 
 class RefusedByUpstream(ProviderError):

@@ -38,7 +38,7 @@ class Flow:
     async def begin(self) -> None:
         """Wait for the first piece that says anything; raises ProviderError or TimeoutError."""
         turn = self.turn
-        allowed_s = limits.first_token_s(turn.candidate, turn.live, self.queue_ms / 1000)
+        allowed_s = limits.first_token_s(turn.live, self.queue_ms / 1000)
         self._first = await self._said(allowed_s)
         if self._first is None:
             name = self.candidate.endpoint_name

@@ -10,6 +10,7 @@ import msgspec
 from routing.engine.errors import (
     AttemptsFailed,
     DeadlineExceeded,
+    LoadRefused,
     NoCandidate,
     NotReady,
     ProviderError,
@@ -38,6 +39,9 @@ TITLES: dict[str, str] = {
     "context_length_exceeded": "The prompt fits no model's context",
     "model_not_found": "The model is not in the catalogue",
     "all_attempts_failed": "Every permitted model was tried and failed",
+    "memory_fit": "The model does not fit its host's memory now",
+    "uncoordinated": "Nothing can be loaded while Redis is away",
+    "host_loading": "The model's host is loading another one",
     "deadline_exceeded": "The deadline passed",
     "not_ready": "The service is not ready",
     "idempotency_key_invalid": "The Idempotency-Key cannot be used",
@@ -114,6 +118,8 @@ def failure_of(exc: RoutingError) -> Failure:
         return Failure(504, exc.code, str(exc))
     if isinstance(exc, NotReady):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
+    if isinstance(exc, LoadRefused):
+        return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")
     return internal_error()
@@ -158,7 +164,7 @@ def _attempts_failed(exc: AttemptsFailed) -> Failure:
     said = f"{exc}{_summary(told)}"
     codes = ", ".join(dict.fromkeys(e.code for e in errors))
     recorded = f"{exc} They met: {codes}."
-    if all(isinstance(e, UpstreamBusy) for e in errors):
+    if all(isinstance(e, UpstreamBusy | LoadRefused) for e in errors):
         headers = _retry_after(exc.retry_after_s)
         return Failure(503, exc.code, said, candidates=told, headers=headers, recorded=recorded)
     if all(isinstance(e, RefusedByUpstream) and e.kind == TOO_LONG for e in errors):

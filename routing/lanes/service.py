@@ -7,6 +7,7 @@ from pathlib import Path
 
 from routing.coordination.answers import AnswerStore
 from routing.coordination.breakers import ProbeClaims
+from routing.coordination.reservations import Reservations
 from routing.lanes.bus import StateBus
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.probing import FleetProbes
@@ -47,6 +48,8 @@ class DataPlane:
         self.runtime.fleet_time = self._bus.fleet_time
         self._probes = FleetProbes(ProbeClaims(redis_url, self.runtime.identity), self._bus)
         self.runtime.allow_probe = self._probes.allow
+        self.runtime.load_news = self._bus.tell
+        self.runtime.reservations = Reservations(redis_url)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 

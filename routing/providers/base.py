@@ -1,7 +1,7 @@
 """What every upstream protocol is turned into, and the contract its adapter keeps."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -53,6 +53,20 @@ class Piece(msgspec.Struct, kw_only=True):
     usage: Usage | None = None
     load_ms: float = 0.0
     thinking: bool = False  # it holds a thought, which is not passed on
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """An adapter whose engine loads and unloads models when told to."""
+
+    async def load(self, call: Call) -> None:
+        """Return once the model of `call` is in memory, with the options pinned there."""
+
+    async def unload(self, model: str) -> None:
+        """Have a model leave memory once nobody uses it."""
+
+    async def loaded(self) -> frozenset[str]:
+        """Return the names of the models in memory."""
 
 
 class Provider(Protocol):
