@@ -14,3 +14,5 @@ EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, 
 EVENTS_IN_GROUP = "conductors"  # consumer group of EVENTS_IN; remembers what was dealt with
 LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for a new one
 LOADS = PREFIX + "loads"  # hash: by conductor, MessagePack of [at, {model: requests in flight}]
+SLOTS = PREFIX + "slots:"  # + endpoint: hash, who holds how many of its places
+SLOTS_CHANNEL = PREFIX + "slots"  # the name of an endpoint somebody waits for, or gave back

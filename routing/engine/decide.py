@@ -42,6 +42,7 @@ REASONS: dict[str, str] = {
     "breaker_open": "its circuit breaker is open after failures",
     "memory_fit": "loading the model would not fit the host's free memory",
     "memory_unknown": "the host's memory is not known, so nothing new is loaded there",
+    "crowded": "its queue is full, or longer than the request may wait",
     "excluded": "it has failed this request already",
 }
 
@@ -261,8 +262,7 @@ def likely_tokens(need: Need) -> int:
 def expected_ms(candidate: Candidate, offering: OfferingState, need: Need) -> float:
     """Return the expected time to a whole answer, in ms: queue, load if cold, and generation."""
     answer_ms = offering.ttft_ms + offering.ms_per_token * likely_tokens(need)
-    # Engines answer one after another by default (OLLAMA_NUM_PARALLEL is 1).
-    queued_ms = answer_ms * (1 + offering.in_flight)
+    queued_ms = answer_ms + offering.endpoint.wait_ms
     return queued_ms if offering.loaded else queued_ms + candidate.load_prior_ms
 
 

@@ -55,6 +55,10 @@ class EndpointState:
     simulated: bool = False
     version: str = ""
     at: float = 0.0
+    # What a new request would find; kept up to date by the gate of this worker.
+    wait_ms: float = 0.0
+    free_slots: int = 1
+    waiting: int = 0
 
 
 class OfferingState:

@@ -5,17 +5,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 
+from routing.engine.concurrency import Outcome
 from routing.engine.decide import Decision, Need, attempts, expected_ms
 from routing.engine.errors import (
     AttemptsFailed,
+    Crowded,
     DeadlineExceeded,
+    NoCandidate,
     ProviderError,
     RefusedByUpstream,
+    Rejection,
     StreamCut,
     UpstreamTimeout,
 )
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
+from routing.lanes.gate import OnWait, Pass, outcome_of
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Call, Piece, Provider
 from telemetry.record import Attempt
@@ -40,6 +45,8 @@ class Trail(msgspec.Struct):
     attempts: list[Attempt] = []
     failures: list[tuple[str, ProviderError]] = []
     answered_by: Candidate | None = None
+    queued_ms: int = 0  # in admission queues
+    queue_position: int = 0  # when it began to wait; 0: it never did
 
     @property
     def refusals(self) -> list[RefusedByUpstream]:
@@ -60,6 +67,8 @@ class Job(msgspec.Struct, kw_only=True):
     deadline_ms: int
     most_attempts: int | None = None
     trail: Trail
+    longest_wait_s: float = 30.0  # for a place at an endpoint
+    on_wait: OnWait | None = None
 
     @property
     def need(self) -> Need:
@@ -90,6 +99,32 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
     raise _outcome(runtime, job)
 
 
+async def _enter(
+    runtime: Runtime, job: Job, candidate: Candidate, live: OfferingState
+) -> Pass | None:
+    """Return the right to call; None if that would take too long, which the trail then says."""
+    passed = runtime.gate.try_enter(candidate, live, job.need)
+    if passed is not None:
+        return passed
+
+    def waits(position: int, expected_ms: int) -> None:
+        job.trail.queue_position = job.trail.queue_position or position
+        if job.on_wait is not None:
+            job.on_wait(position, expected_ms)
+
+    began = runtime.clock()
+    longest_s = min(job.longest_wait_s - job.trail.queued_ms / 1000, job.deadline - began)
+    try:
+        return await runtime.gate.enter(
+            candidate, live, job.need, longest_s=longest_s, on_wait=waits
+        )
+    except Crowded as exc:
+        job.trail.failures.append((candidate.model_name, exc))
+        return None
+    finally:
+        job.trail.queued_ms += int((runtime.clock() - began) * 1000)
+
+
 async def _attempt(
     runtime: Runtime,
     job: Job,
@@ -97,16 +132,25 @@ async def _attempt(
     ask: Callable[[Candidate, OfferingState, Provider], Awaitable[Answer]],
 ) -> Answer | None:
     """Make one call; None if it failed, with the failure on the trail."""
-    live, started = runtime.live(candidate), runtime.clock()
-    if live is None or not live.breaker.begin(started):
+    live = runtime.live(candidate)
+    passed = await _enter(runtime, job, candidate, live) if live is not None else None
+    if live is None or passed is None:
+        return None
+    started = runtime.clock()
+    if not live.breaker.begin(started):
+        passed.leave()
         return None
     live.in_flight += 1
+    outcome: Outcome | None = None
     try:
         answer = await ask(candidate, live, runtime.provider(candidate))
+        outcome = Outcome(queued_ms=answer.waited_ms, busy_ms=answer.busy_ms)
     except ProviderError as exc:
+        outcome = outcome_of(exc)
         _failed(runtime, job, candidate, live, started, exc)
         return None
     except TimeoutError:
+        outcome = Outcome(ok=False, refused=True)
         silent = _silence(runtime, job, candidate, started, expected_ms(candidate, live, job.need))
         _failed(runtime, job, candidate, live, started, silent)
         return None
@@ -116,6 +160,7 @@ async def _attempt(
         raise
     finally:
         live.in_flight -= 1
+        passed.leave(outcome)
     _succeeded(runtime, job, candidate, live, started)
     return answer
 
@@ -135,11 +180,22 @@ def _is_over(runtime: Runtime, job: Job) -> bool:
 
 def _outcome(runtime: Runtime, job: Job) -> Exception:
     """Return what to tell the caller when nobody answered."""
+    if job.trail.failures and all(isinstance(e, Crowded) for _, e in job.trail.failures):
+        return _all_crowded(job.trail)
     if job.trail.refusals:
         return job.trail.refusals[0]
     if runtime.clock() >= job.deadline:
         return DeadlineExceeded(job.deadline_ms)
     return AttemptsFailed(tuple(job.trail.failures))
+
+
+def _all_crowded(trail: Trail) -> NoCandidate:
+    """Return the refusal of a request that nobody could take in time."""
+    told = tuple(
+        Rejection(model, error.endpoint, error.code, str(error)) for model, error in trail.failures
+    )
+    waits = [e.retry_after_s for _, e in trail.failures if e.retry_after_s is not None]
+    return NoCandidate(told, retry_after_s=min(waits, default=None))
 
 
 async def _worth_asking_again(runtime: Runtime, job: Job, candidate: Candidate) -> bool:
@@ -244,6 +300,7 @@ class Stream:
         first: Piece,
         rest: AsyncIterator[Piece],
         started: float,
+        passed: Pass,
     ) -> None:
         self.candidate = candidate
         self.first_token_s = runtime.clock() - started
@@ -251,6 +308,8 @@ class Stream:
         self._first, self._rest, self._started = first, rest, started
         self._finished = False
         self._settled = False
+        self._passed = passed
+        self._last = first
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Yield every piece, the first one included; raises ProviderError or DeadlineExceeded."""
@@ -258,6 +317,8 @@ class Stream:
         try:
             while piece is not None:
                 self._finished = self._finished or piece.finish_reason is not None
+                if piece.waited_ms is not None:
+                    self._last = piece
                 yield piece
                 piece = await self._next()
         except ProviderError as exc:
@@ -271,6 +332,7 @@ class Stream:
         if not self._settled:
             self._settled = True
             self._live.in_flight -= 1
+            self._passed.leave()
             self._live.breaker.abandon(self._started)
         await _close(self._rest)
 
@@ -294,10 +356,17 @@ class Stream:
     def _settle(self, error: ProviderError | None) -> None:
         self._settled = True
         self._live.in_flight -= 1
+        self._passed.leave(self._outcome() if error is None else outcome_of(error))
         if error is None:
             _succeeded(self._runtime, self._job, self.candidate, self._live, self._started)
         else:
             _failed(self._runtime, self._job, self.candidate, self._live, self._started, error)
+
+    def _outcome(self) -> Outcome:
+        last, ttft_ms = self._last, self.first_token_s * 1000
+        # A model that was loaded first says nothing of how busy its endpoint is.
+        seen = None if self._passed.cold else ttft_ms
+        return Outcome(ttft_ms=seen, queued_ms=last.waited_ms, busy_ms=last.busy_ms)
 
     def learn(self, output_tokens: int, load_ms: float) -> None:
         """Let the averages learn from the finished answer."""
@@ -324,8 +393,13 @@ async def open_stream(runtime: Runtime, job: Job) -> Stream:
 
 
 async def _open(runtime: Runtime, job: Job, candidate: Candidate) -> Stream | None:
-    live, started = runtime.live(candidate), runtime.clock()
-    if live is None or not live.breaker.begin(started):
+    live = runtime.live(candidate)
+    passed = await _enter(runtime, job, candidate, live) if live is not None else None
+    if live is None or passed is None:
+        return None
+    started = runtime.clock()
+    if not live.breaker.begin(started):
+        passed.leave()
         return None
     live.in_flight += 1
     rest: AsyncIterator[Piece] | None = None
@@ -337,15 +411,18 @@ async def _open(runtime: Runtime, job: Job, candidate: Candidate) -> Stream | No
         error = exc if isinstance(exc, ProviderError) else None
         live.in_flight -= 1
         error = error or _silence(runtime, job, candidate, started, live.ttft_ms)
+        passed.leave(outcome_of(error))
         _failed(runtime, job, candidate, live, started, error)
         await _close(rest)
         return None
     except BaseException:
         live.in_flight -= 1
+        passed.leave()
         live.breaker.abandon(started)
         await _close(rest)
         raise
-    return Stream(runtime, job, candidate, live, first, rest, started)
+    passed.answering()
+    return Stream(runtime, job, candidate, live, first, rest, started, passed)
 
 
 async def _first_piece(

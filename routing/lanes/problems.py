@@ -9,6 +9,7 @@ import msgspec
 
 from routing.engine.errors import (
     AttemptsFailed,
+    Crowded,
     DeadlineExceeded,
     NoCandidate,
     NotReady,
@@ -38,6 +39,7 @@ TITLES: dict[str, str] = {
     "context_length_exceeded": "The prompt fits no model's context",
     "model_not_found": "The model is not in the catalogue",
     "all_attempts_failed": "Every permitted model was tried and failed",
+    "crowded": "The model's server has too many requests waiting",
     "deadline_exceeded": "The deadline passed",
     "not_ready": "The service is not ready",
     "upstream_refused": "The model's server refused the request",
@@ -107,6 +109,8 @@ def failure_of(exc: RoutingError) -> Failure:
     if isinstance(exc, DeadlineExceeded):
         return Failure(504, exc.code, str(exc))
     if isinstance(exc, NotReady):
+        return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
+    if isinstance(exc, Crowded):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")

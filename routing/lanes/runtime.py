@@ -13,6 +13,7 @@ from routing.engine.catalog import EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
+from routing.lanes.gate import Gate
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
@@ -46,6 +47,7 @@ class Runtime:
         self.local: HostState = self.state.host(LOCAL_HOST)
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
+        self.gate = Gate(clock)
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -56,6 +58,7 @@ class Runtime:
         self.state.bind(policy)
         self.policy = policy
         self._renew_providers(policy)
+        self.gate.bind(policy, self.state)
         self.ready = True
 
     def admit(self) -> None:
@@ -131,6 +134,7 @@ class Runtime:
         endpoint.version = news.version
         endpoint.at = news.at
         self.state.endpoint_changed(news.endpoint)
+        self.gate.pump(news.endpoint)
 
     def _hear_host(self, news: HostNews) -> None:
         # This host's own figures are fresher than anybody's report of them.

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from routing.coordination.slots import SlotKeeper
 from routing.lanes.bus import StateBus
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
@@ -35,13 +36,22 @@ class DataPlane:
         self._watcher = PolicyWatcher(redis_url)
         self._bus = StateBus(redis_url, self.runtime.hear)
         self.runtime.breaker_news = self._bus.tell
+        self._slots = SlotKeeper(redis_url, worker)
+        self.runtime.gate.share(self._slots)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start the tasks; requests are admitted once a policy is there."""
         self.runtime.see_local_host(sample())
-        jobs = (self._policy, self._bus.listen, self._bus.speak, self._watch_host)
+        jobs = (
+            self._policy,
+            self._bus.listen,
+            self._bus.speak,
+            self._watch_host,
+            self._slots.run,
+            self._slots.listen,
+        )
         self._tasks = [asyncio.create_task(_kept_up(job)) for job in jobs]
 
     async def stop(self) -> None:

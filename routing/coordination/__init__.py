@@ -1,0 +1,1 @@
+"""What workers and nodes agree on through Redis."""

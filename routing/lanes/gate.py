@@ -1,0 +1,357 @@
+"""The way in to every endpoint: a request either passes at once, waits in turn, or is sent on.
+
+Joins a worker's queue (`engine.admission`) with its places (`engine.slots`). With a place free and
+nobody waiting, passing costs no waiting and no round trip.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from routing.coordination.slots import SlotKeeper
+from routing.engine.admission import RANKS, Queue, Readiness, Ticket
+from routing.engine.catalog import EndpointSpec
+from routing.engine.concurrency import DOUBLE_EVERY_S, Outcome
+from routing.engine.decide import Need
+from routing.engine.errors import Crowded, ProviderError, UpstreamBusy, UpstreamTimeout
+from routing.engine.policy import Candidate, Policy
+from routing.engine.slots import Slots
+from routing.engine.state import EndpointState, FleetState, OfferingState
+from routing.lanes.loads import Load, LocalLoads
+
+OnWait = Callable[[int, int], None]  # position, expected wait in ms
+# A load that another worker or node has under way is looked at again after this long.
+RETRY_LOAD_S = 0.25
+# The longest wait for the first places of an idle endpoint, from who would not wait at all.
+GRACE_S = 0.25
+
+
+class Waiter(msgspec.Struct, eq=False):
+    """A ticket with what it is for, and where its pass will be."""
+
+    ticket: Ticket
+    candidate: Candidate
+    live: OfferingState
+    need: Need
+    passed: "asyncio.Future[Pass]"
+
+
+class Way:
+    """One endpoint's queue and places in this worker."""
+
+    __slots__ = (
+        "loaded_at",
+        "queue",
+        "slots",
+        "spec",
+        "state",
+        "waiters",
+        "warm_waiting",
+    )
+
+    def __init__(self, spec: EndpointSpec, slots: Slots, state: EndpointState) -> None:
+        self.spec, self.slots, self.state = spec, slots, state
+        self.queue = Queue(spec.name, spec.max_queue)
+        self.waiters: dict[int, Waiter] = {}  # by id of its ticket
+        self.loaded_at: dict[str, float] = {}  # by offering: when this worker saw it loaded
+
+    def note(self, now: float) -> None:
+        """Let the state say what a new request would find."""
+        slots, waiting = self.slots, len(self.queue)
+        slots.waiting = waiting
+        free = slots.free(now)
+        self.state.free_slots, self.state.waiting = free, waiting
+        full = free <= 0 or waiting
+        places = slots.leased or slots.limit // slots.workers
+        self.state.wait_ms = self.queue.expected_s(places) * 1000 if full else 0.0
+
+
+class Pass:
+    """The right to make one call; `leave` ends it, once."""
+
+    __slots__ = ("_gate", "_left", "at", "cold", "live", "load", "queued_s", "way")
+
+    def __init__(
+        self, gate: "Gate", way: Way, live: OfferingState, at: float, load: Load | None
+    ) -> None:
+        self._gate, self.way, self.live, self.at, self.load = gate, way, live, at, load
+        self.cold = load is not None
+        self.queued_s = 0.0
+        self._left = False
+
+    def answering(self) -> None:
+        """Say that the model speaks: whatever had to be loaded is loaded."""
+        if self.load is not None:
+            self._gate.loaded(self)
+
+    def leave(self, outcome: Outcome | None = None) -> None:
+        """Give the place back; without an outcome nothing is learned of the endpoint."""
+        if not self._left:
+            self._left = True
+            self._gate.left(self, outcome)
+
+
+class Gate:
+    """All ways of one worker."""
+
+    def __init__(self, clock: Callable[[], float], *, shared: bool = False) -> None:
+        self.clock = clock
+        self.shared = shared
+        self.loads = LocalLoads(clock)
+        self.opened: Callable[[Slots, str], None] = _ignore
+        self.dropped: Callable[[str], None] = _ignore
+        self.hurry: Callable[[str], None] = _ignore
+        self._ways: dict[str, Way] = {}
+
+    @property
+    def ways(self) -> dict[str, Way]:
+        return self._ways
+
+    def share(self, keeper: SlotKeeper) -> None:
+        """Share the places with other workers from now on; call it before the first policy."""
+        self.shared = True
+        self.opened, self.dropped, self.hurry = keeper.keep, keeper.drop, keeper.hurry
+        keeper.changed = self.pump
+
+    def bind(self, policy: Policy, state: FleetState) -> None:
+        """Align with a policy: an endpoint that changed begins anew, with those who wait."""
+        for name in set(self._ways) - set(policy.endpoints):
+            self._close(self._ways.pop(name))
+            self.dropped(name)
+        for name, spec in policy.endpoints.items():
+            way, endpoint = self._ways.get(name), state.endpoint(name)
+            if way is None or _differs(way.spec, spec):
+                if way is not None:
+                    self._close(way)
+                self._open(spec, endpoint)
+                continue
+            way.spec, way.state = spec, endpoint
+            way.queue.limit = spec.max_queue
+
+    def try_enter(self, candidate: Candidate, live: OfferingState, need: Need) -> Pass | None:
+        """Return a pass if the call may begin at once: a place is free, and nobody waits for it."""
+        way = self._ways.get(candidate.endpoint_name)
+        now = self.clock()
+        if way is None or not live.loaded or way.slots.free(now) <= 0:
+            return None
+        if way.waiters and self._warm_waits(way):
+            return None
+        return self._let_in(way, live, now, None)
+
+    async def enter(
+        self,
+        candidate: Candidate,
+        live: OfferingState,
+        need: Need,
+        *,
+        longest_s: float,
+        on_wait: OnWait | None = None,
+    ) -> Pass:
+        """Return a pass once it is this request's turn; raises Crowded if that is too late."""
+        way = self._ways.get(candidate.endpoint_name)
+        if way is None:
+            name = candidate.endpoint_name
+            raise Crowded(name, f"Endpoint '{name}' is no longer part of the policy.")
+        began = self.clock()
+        # An idle endpoint's places are one round trip away: that is no waiting in turn.
+        left_s = max(longest_s, GRACE_S) if _is_idle(way) else longest_s
+        while True:
+            # Who had to step back for another's load keeps its place in the order of arrival.
+            waiter = _waiter(candidate, live, need, began, left_s)
+            self._join(way, waiter)
+            if on_wait is not None and not waiter.passed.done():
+                on_wait(*_standing(way, waiter))
+            passed = await self._turn(way, waiter, began + left_s - self.clock())
+            if await self._confirmed(passed, waiter):
+                passed.queued_s = self.clock() - began
+                return passed
+
+    def left(self, passed: Pass, outcome: Outcome | None) -> None:
+        """Take a pass back."""
+        way, now = passed.way, self.clock()
+        slots = way.slots
+        slots.give(now, passed.live.id, outcome)
+        if passed.load is not None:
+            self._load_ended(passed, ok=outcome is not None and outcome.ok)
+        if outcome is not None and outcome.ok:
+            way.queue.served(now - passed.at)
+        if slots.urgent or slots.signals.saturated:
+            self._adapt(slots, now)
+        if way.waiters:
+            self.pump(way.spec.name)
+        else:
+            way.note(now)
+
+    def loaded(self, passed: Pass) -> None:
+        """Let the others know that what `passed` loaded is loaded."""
+        self._load_ended(passed, ok=True)
+        self.pump(passed.way.spec.name)
+
+    def pump(self, endpoint: str) -> None:
+        """Let in whoever can go now."""
+        way = self._ways.get(endpoint)
+        if way is None:
+            return
+        now = self.clock()
+
+        def ready(offering: str) -> Readiness:
+            first = next(w for w in way.waiters.values() if w.live.id == offering)
+            return self._readiness(way, first, now)
+
+        while way.waiters and way.slots.free(now) > 0:
+            ticket = way.queue.take(now, ready)
+            if ticket is None:
+                break
+            self._grant(way, way.waiters.pop(id(ticket)), now)
+        way.note(now)
+
+    def _open(self, spec: EndpointSpec, state: EndpointState) -> None:
+        slots = Slots(spec.name, spec.provider, spec.max_concurrency, shared=self.shared)
+        self._ways[spec.name] = way = Way(spec, slots, state)
+        self.opened(slots, spec.provider)
+        way.note(self.clock())
+
+    def _close(self, way: Way) -> None:
+        for waiter in list(way.waiters.values()):
+            way.queue.withdraw(waiter.ticket)
+            if not waiter.passed.done():
+                waiter.passed.set_exception(way.queue.crowded("was changed in the policy", 1.0))
+        way.waiters.clear()
+
+    def _join(self, way: Way, waiter: Waiter) -> None:
+        """Queue a request, or let it in; raises Crowded."""
+        slots, ticket, now = way.slots, waiter.ticket, self.clock()
+        at_once = slots.free(now) > 0 and not way.waiters
+        if at_once and self._readiness(way, waiter, now).can_go:
+            self._grant(way, waiter, now)
+            return
+        if not _is_idle(way):
+            way.queue.check(ticket, slots.leased)
+        way.queue.add(ticket)
+        way.waiters[id(ticket)] = waiter
+        self.pump(way.spec.name)
+        if not waiter.passed.done():
+            self.hurry(way.spec.name)
+
+    async def _turn(self, way: Way, waiter: Waiter, longest_s: float) -> Pass:
+        if waiter.passed.done():
+            return waiter.passed.result()
+        try:
+            async with asyncio.timeout(longest_s):
+                return await asyncio.shield(waiter.passed)
+        except BaseException as exc:
+            self._abandon(way, waiter)
+            if isinstance(exc, TimeoutError):
+                wait_s = way.queue.expected_s(way.slots.leased)
+                raise way.queue.crowded("had no place in time", wait_s) from exc
+            raise
+
+    async def _confirmed(self, passed: Pass, waiter: Waiter) -> bool:
+        """Return True if the call may begin; False if another worker's load came first."""
+        load = passed.load
+        if load is None:
+            return True
+        try:
+            if await self.loads.confirm(load, waiter.candidate, waiter.live, waiter.need):
+                return True
+        except BaseException:
+            passed.leave()
+            raise
+        self.loads.hold(load.host, RETRY_LOAD_S)
+        asyncio.get_running_loop().call_later(RETRY_LOAD_S, self.pump, passed.way.spec.name)
+        passed.leave()
+        return False
+
+    def _abandon(self, way: Way, waiter: Waiter) -> None:
+        if way.queue.withdraw(waiter.ticket):
+            way.waiters.pop(id(waiter.ticket), None)
+            way.note(self.clock())
+        elif waiter.passed.done() and waiter.passed.exception() is None:
+            waiter.passed.result().leave()
+        waiter.passed.cancel()
+
+    def _warm_waits(self, way: Way) -> bool:
+        return any(waiter.live.loaded for waiter in way.waiters.values())
+
+    def _let_in(self, way: Way, live: OfferingState, now: float, load: Load | None) -> Pass:
+        way.slots.take(now)
+        way.note(now)
+        return Pass(self, way, live, now, load)
+
+    def _readiness(self, way: Way, waiter: Waiter, now: float) -> Readiness:
+        live = waiter.live
+        if live.loaded or live.host is None:
+            return Readiness(True)
+        if self.loads.busy(live.host.name):
+            return Readiness(False)
+        return Readiness(False, self._may_displace(way, waiter, now))
+
+    def _may_displace(self, way: Way, waiter: Waiter, now: float) -> bool:
+        """Return False if the load would push out a model loaded lately that others wait for."""
+        host = waiter.live.host
+        if host is None or waiter.candidate.ram_gb <= host.room_gb(critical=False):
+            return True
+        lately = [name for name, at in way.loaded_at.items() if now - at < way.spec.min_residency_s]
+        return not way.queue.waits_for(name for name in lately if name != waiter.live.id)
+
+    def _grant(self, way: Way, waiter: Waiter, now: float) -> None:
+        load = None
+        if not waiter.live.loaded and waiter.live.host is not None:
+            load = self.loads.begin(waiter.live.host.name, waiter.live.id)
+        waiter.passed.set_result(self._let_in(way, waiter.live, now, load))
+
+    def _load_ended(self, passed: Pass, *, ok: bool) -> None:
+        load, passed.load = passed.load, None
+        if load is None:
+            return
+        self.loads.end(load)
+        if ok:
+            way, live = passed.way, passed.live
+            way.loaded_at[live.id] = self.clock()
+            live.endpoint.loaded |= {live.upstream_model}
+            live.refresh()
+        for name, way in self._ways.items():
+            if way.waiters:
+                self.pump(name)
+
+    def _adapt(self, slots: Slots, now: float) -> None:
+        if not slots.due(now, DOUBLE_EVERY_S):
+            return
+        if slots.shared:
+            self.hurry(slots.endpoint)
+        else:
+            slots.adapt_alone(now)
+
+
+def outcome_of(error: ProviderError) -> Outcome:
+    """Return what a failed call says of how much its endpoint bears."""
+    return Outcome(ok=False, refused=isinstance(error, UpstreamBusy | UpstreamTimeout))
+
+
+def _waiter(
+    candidate: Candidate, live: OfferingState, need: Need, at: float, longest_s: float
+) -> Waiter:
+    ticket = Ticket(offering=live.id, rank=RANKS[need.priority], at=at, longest_s=longest_s)
+    return Waiter(ticket, candidate, live, need, asyncio.get_running_loop().create_future())
+
+
+def _standing(way: Way, waiter: Waiter) -> tuple[int, int]:
+    """Return (position, expected wait in ms)."""
+    position = way.queue.position(waiter.ticket)
+    expected_s = way.queue.expected_s(way.slots.leased, ahead=position - 1)
+    return position, int(expected_s * 1000)
+
+
+def _is_idle(way: Way) -> bool:
+    return way.slots.in_use == 0 and not way.waiters
+
+
+def _differs(old: EndpointSpec, new: EndpointSpec) -> bool:
+    """Return True if the name stands for another server, or one that bears something else."""
+    same = ("base_url", "provider", "max_concurrency")
+    return any(getattr(old, name) != getattr(new, name) for name in same)
+
+
+def _ignore(*anything: object) -> None:
+    """Without Redis there is nobody to tell."""
