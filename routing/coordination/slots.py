@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 AWAY = (RedisError, OSError, TimeoutError)
 TTL_S = 3.0
 BEAT_S = 1.0
+# A worker that was held up stops using its places before the others may have them.
+MARGIN_S = 0.5
 # Where no message wakes it, a worker that waits asks this often.
 POLL_S = 0.02
 TIMEOUT_S = 1.0
@@ -107,6 +109,7 @@ class SlotKeeper:
 
     async def _tend(self, script: redis.commands.core.AsyncScript, slots: Slots) -> None:
         name, now = slots.endpoint, self._clock()
+        asked_at = now
         self._due[name] = now + BEAT_S
         if now - self._calmed_at.get(name, now - BEAT_S) >= BEAT_S:
             self._calmed_at[name] = now
@@ -119,8 +122,14 @@ class SlotKeeper:
             logger.debug("Places of '%s' cannot be shared: %s", name, exc)
             slots.lose_redis(self._clock())
         else:
-            now = self._clock()
-            slots.hear(now, leased=held, limit=float(limit), workers=workers, hungry=hungry)
+            slots.hear(
+                self._clock(),
+                leased=held,
+                limit=float(limit),
+                workers=workers,
+                hungry=hungry,
+                until=asked_at + TTL_S - MARGIN_S,
+            )
         self._due[name] = min(self._due[name], self._next(slots))
         self.changed(name)
 
@@ -129,7 +138,7 @@ class SlotKeeper:
         give_way = int(now >= slots.yield_at)
         return [
             self._worker,
-            slots.in_use,
+            slots.offer(now),
             slots.wanted(now),
             vote,
             slots.fixed,
@@ -144,11 +153,13 @@ class SlotKeeper:
     def _next(self, slots: Slots) -> float:
         """Return when to ask again, if nothing wakes this worker before."""
         now = self._clock()
+        if slots.urgent and slots.hungry and slots.in_use < slots.leased:
+            return now
         if slots.degraded:
             return now + (BEAT_S if slots.free(now) > 0 else BEAT_S / 4)
         if slots.waiting > 0 and slots.free(now) <= 0:
             return now + POLL_S
-        return min(now + BEAT_S, max(slots.yield_at, now + POLL_S))
+        return min(now + BEAT_S, max(slots.yield_at, now + POLL_S / 4))
 
     async def _listen_once(self) -> None:
         client = self._client()

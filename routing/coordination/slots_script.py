@@ -1,26 +1,26 @@
 """The one script that shares an endpoint's places out among the workers.
 
-One hash for each endpoint: a field for each worker (held, wants, last beat, asked since), and the
-limit with what its adaptation needs. `tests/coordination/oracle.py` says the same in Python.
+One hash for each endpoint: a field for each worker (held, wants, last beat, and since which turn
+it waits for its first place), and the limit with what its adaptation needs.
 """
 
-# ARGV: worker, in use, wants, vote, fixed limit or 0, first limit, time to live in ms, give way
-# (1: its turn is over), then the figures of `routing.engine.concurrency`: least, most, cut, double
+# ARGV: worker, keeps (what it may be using), wants, vote, fixed limit or 0, first limit, time to
+# live in ms, give way (1: its turn is over), then the figures of `routing.engine.concurrency`: least, most, cut, double
 # every, add every, cut every (ms).
 # Returns: held, limit (as text: Redis cuts fractions), workers that want any, hungry others.
 SHARE_OUT = """
 local key, me = KEYS[1], 'w:' .. ARGV[1]
-local in_use, want, vote = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local keep, want, vote = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local fixed, first, ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local give_way = ARGV[8] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local rows, limit, settled, changed, cut = {}, first, 0, 0, 0
+local rows, limit, settled, changed, cut, turn = {}, first, 0, 0, 0, 0
 local raw = redis.call('HGETALL', key)
 for i = 1, #raw, 2 do
   if raw[i] == 'ceiling' then
-    limit, settled, changed, cut = unpack(cjson.decode(raw[i + 1]))
+    limit, settled, changed, cut, turn = unpack(cjson.decode(raw[i + 1]))
   else
     local row = cjson.decode(raw[i + 1])
     if row[3] + ttl < now then redis.call('HDEL', key, raw[i]) else rows[raw[i]] = row end
@@ -36,7 +36,8 @@ elseif vote > 0 and now - changed >= tonumber(settled == 1 and ARGV[13] or ARGV[
   limit = math.min(tonumber(ARGV[10]), settled == 1 and limit + 1 or limit * 2)
   changed = now
 end
-redis.call('HSET', key, 'ceiling', cjson.encode({limit, settled, changed, cut}))
+turn = turn + 1
+redis.call('HSET', key, 'ceiling', cjson.encode({limit, settled, changed, cut, turn}))
 local whole = math.floor(limit)
 
 local mine = rows[me] or {0, 0, now, 0}
@@ -45,7 +46,7 @@ rows[me] = nil
 local active = want > 0 and 1 or 0
 for _, row in pairs(rows) do if row[2] > 0 then active = active + 1 end end
 local fair = math.floor(whole / math.max(active, 1))
-if want > held and held == 0 and asked == 0 then asked = now end
+if want > held and held == 0 and asked == 0 then asked = turn end
 
 local others, reserved, hungry, ahead = 0, 0, 0, 0
 for name, row in pairs(rows) do
@@ -54,8 +55,7 @@ for name, row in pairs(rows) do
   reserved = reserved + math.max(row[1], math.min(row[2], fair))
   if row[1] < due then
     hungry = hungry + 1
-    local sooner = row[4] < asked or (row[4] == asked and name < me)
-    if row[1] == 0 and sooner then ahead = ahead + 1 end
+    if row[1] == 0 and row[4] < asked then ahead = ahead + 1 end
   end
 end
 
@@ -68,10 +68,10 @@ else
   goal = ahead < whole - others and math.min(want, 1) or 0
 end
 local left = math.max(whole - others, 0)
-goal = math.max(math.min(goal, left), math.min(in_use, math.max(held, left)), 0)
+goal = math.max(math.min(goal, left), math.min(keep, math.max(held, left)), 0)
 
 local newly = mine[4] == 0 and asked > 0
-if goal > 0 then asked = 0 elseif held > 0 and want > 0 then asked = now end
+if goal > 0 then asked = 0 elseif held > 0 and want > 0 then asked = turn end
 if want == 0 and goal == 0 then
   redis.call('HDEL', key, me)
 else

@@ -4,7 +4,7 @@ Redis shares an endpoint's limit out among the workers (`routing.coordination.sl
 answers of Redis a worker takes and gives its places here, without asking anybody.
 """
 
-from routing.engine.concurrency import Ceiling, Outcome, Signals, start_of
+from routing.engine.concurrency import MOST, Ceiling, Outcome, Signals, start_of
 
 # Workers that share fewer places than they are use one this long in turn: a turn costs Redis a
 # round trip, so a place must not change hands with every call of a fast upstream.
@@ -32,6 +32,8 @@ class Slots:
         "signals",
         "waiting",
         "workers",
+        "stop_at",
+        "cap",
         "yield_at",
     )
 
@@ -46,7 +48,9 @@ class Slots:
         self.waiting = 0  # requests in this worker's queue
         self.workers = 1
         self.hungry = False  # another worker has fewer places than are due to it
-        self.yield_at = float("inf")
+        self.cap = MOST  # of what is leased, what may be used while others are short
+        self.yield_at = float("inf")  # when this worker's turn at too few places is over
+        self.stop_at = float("inf")  # from then on nothing begins: a turn or a lease is over
         self._fixed = fixed
         self._peak = 0
         self._used_at = float("-inf")
@@ -63,7 +67,10 @@ class Slots:
 
     def free(self, now: float) -> int:
         """Return how many calls may begin at `now` without asking anybody."""
-        return 0 if now >= self.yield_at else self.leased - self.in_use
+        if now >= self.stop_at:
+            return 0
+        leased, cap = self.leased, self.cap
+        return (leased if leased < cap else cap) - self.in_use
 
     def take(self, now: float) -> None:
         self.in_use += 1
@@ -85,7 +92,7 @@ class Slots:
         """Return True if asking Redis soon changes something."""
         if self.waiting > 0 and self.in_use >= self.leased:
             return True
-        return self.hungry and self.in_use < self.leased
+        return self.hungry and self.in_use < self.leased and self.leased > self.cap
 
     def due(self, now: float, every_s: float) -> bool:
         """Return True once every `every_s`, for what need not happen at each call."""
@@ -116,19 +123,33 @@ class Slots:
             self.ceiling.vote(self.signals.vote(), now)
         self.leased = max(1, self.ceiling.whole // max(self.workers, 1))
 
-    def hear(self, now: float, *, leased: int, limit: float, workers: int, hungry: int) -> None:
-        """Take in what Redis granted."""
+    def offer(self, now: float) -> int:
+        """Give up what others need more, and return what is kept.
+
+        Called before Redis is told: from here on what was given up is not used any more.
+        """
+        target = 0 if now >= self.yield_at else min(self.wanted(now), self.cap)
+        self.leased = min(self.leased, max(self.in_use, target))
+        return self.leased
+
+    def hear(
+        self, now: float, *, leased: int, limit: float, workers: int, hungry: int, until: float
+    ) -> None:
+        """Take in what Redis granted; the lease ends at `until` unless it is renewed."""
         self.degraded = False
         self.leased, self.workers = leased, workers
         self.ceiling.limit = limit
         self.hungry = hungry > 0
-        if not (self.hungry and int(limit) < workers):
+        fair = int(limit) // workers
+        self.cap = max(fair, 1) if self.hungry else MOST
+        if not (self.hungry and fair == 0):
             self.yield_at = float("inf")
         elif self.yield_at == float("inf"):
             self.yield_at = now + TURN_S
+        self.stop_at = min(until, self.yield_at)
 
     def lose_redis(self, now: float) -> None:
         """Go on with an equal share: all workers do, so together they keep to the limit."""
-        self.degraded, self.hungry = True, False
-        self.yield_at = float("inf")
+        self.degraded, self.hungry, self.cap = True, False, MOST
+        self.yield_at = self.stop_at = float("inf")
         self.adapt_alone(now)
