@@ -5,8 +5,8 @@ it waits for its first place), and the limit with what its adaptation needs.
 """
 
 # ARGV: worker, keeps (what it may be using), wants, vote, fixed limit or 0, first limit, time to
-# live in ms, give way (1: its turn is over), then the figures of `routing.engine.concurrency`: least, most, cut, double
-# every, add every, cut every (ms).
+# live in ms, give way (1: its turn is over), then the figures of `routing.engine.concurrency`:
+# least, most, cut, double every, add every, cut every (ms), and whom to wake of what.
 # Returns: held, limit (as text: Redis cuts fractions), workers that want any, hungry others.
 SHARE_OUT = """
 local key, me = KEYS[1], 'w:' .. ARGV[1]
