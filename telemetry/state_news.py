@@ -6,6 +6,8 @@ which a new worker reads once.
 
 import msgspec
 
+from telemetry.queue_news import QueueNews
+
 
 class EndpointNews(msgspec.Struct, frozen=True, tag="endpoint", tag_field="type"):
     """What the prober last saw of an endpoint."""
@@ -68,7 +70,7 @@ class BreakerNews(msgspec.Struct, frozen=True, tag="breaker", tag_field="type"):
         return f"breaker:{self.offering}"
 
 
-StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews
+StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews | QueueNews
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(StateNews).decode

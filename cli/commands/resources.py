@@ -33,6 +33,7 @@ def run(context: Context) -> int:
     if hours:
         show_history(context.console, items(answer.document, "history"), hours)
         show_requests(context.console, items(answer.document, "requests"))
+    show_admission(context.console, items(answer.document, "admission"))
     return OK
 
 
@@ -43,6 +44,24 @@ def show(console: Console, document: object) -> None:
     ]
     rows += [(label, figure(dig(document, "current", key), "", d)) for label, key, d in _COLUMNS]
     console.fields([*rows, ("At", moment(dig(document, "current", "recorded_at")))])
+
+
+def show_admission(console: Console, queues: Sequence[Mapping[str, object]]) -> None:
+    """Print who runs and waits at each endpoint; nothing where no worker tells."""
+    if not queues:
+        return
+    console.line()
+    console.table(
+        ["Endpoint", "Running", "Waiting", "Limit", "Expected wait"],
+        [
+            [
+                Cell(str(queue.get("endpoint"))),
+                *(figure(queue.get(key), "", 0) for key in ("running", "waiting", "limit")),
+                figure(queue.get("expectedWaitMs"), "ms", digits=0),
+            ]
+            for queue in queues
+        ],
+    )
 
 
 def show_history(console: Console, samples: Sequence[Mapping[str, object]], hours: int) -> None:

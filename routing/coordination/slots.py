@@ -45,7 +45,8 @@ class SlotKeeper:
         self, redis_url: str, worker: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.changed: Callable[[str], None] = _nobody
-        self._redis_url, self._worker, self._clock = redis_url, worker, clock
+        self.worker = worker
+        self._redis_url, self._clock = redis_url, clock
         self._slots: dict[str, Slots] = {}
         self._first: dict[str, int] = {}
         self._due: dict[str, float] = {}
@@ -137,7 +138,7 @@ class SlotKeeper:
         vote = slots.signals.vote() if not slots.fixed else 0
         give_way = int(now >= slots.yield_at)
         return [
-            self._worker,
+            self.worker,
             slots.offer(now),
             slots.wanted(now),
             vote,

@@ -105,6 +105,7 @@ class Terms:
     memory: float
     success: float
     expected_ms: float
+    wait_ms: float
     total: float
 
 
@@ -295,6 +296,7 @@ def terms(policy: Policy, candidate: Candidate, offering: OfferingState, need: N
         memory=memory,
         success=success,
         expected_ms=expected_ms(candidate, offering, need),
+        wait_ms=offering.endpoint.wait_ms,
         total=policy.static_score(candidate, need.task, need.priority) + dynamic,
     )
 

@@ -19,6 +19,7 @@ from routing.engine.policy import Candidate, Policy
 from routing.engine.slots import Slots
 from routing.engine.state import EndpointState, FleetState, OfferingState
 from routing.lanes.loads import Load, LocalLoads
+from telemetry.queue_news import EndpointQueue
 
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
 # A load that another worker or node has under way is looked at again after this long.
@@ -102,11 +103,7 @@ class Gate:
         self.opened: Callable[[Slots, str], None] = _ignore
         self.dropped: Callable[[str], None] = _ignore
         self.hurry: Callable[[str], None] = _ignore
-        self._ways: dict[str, Way] = {}
-
-    @property
-    def ways(self) -> dict[str, Way]:
-        return self._ways
+        self.ways: dict[str, Way] = {}
 
     def share(self, keeper: SlotKeeper) -> None:
         """Share the places with other workers from now on; call it before the first policy."""
@@ -114,13 +111,27 @@ class Gate:
         self.opened, self.dropped, self.hurry = keeper.keep, keeper.drop, keeper.hurry
         keeper.changed = self.pump
 
+    def queues(self) -> tuple[EndpointQueue, ...]:
+        """Return who runs and waits where, for operators."""
+        return tuple(
+            EndpointQueue(
+                endpoint=name,
+                running=way.slots.in_use,
+                waiting=len(way.queue),
+                limit=way.slots.limit,
+                expected_wait_ms=int(way.state.wait_ms),
+                degraded=way.slots.degraded,
+            )
+            for name, way in self.ways.items()
+        )
+
     def bind(self, policy: Policy, state: FleetState) -> None:
         """Align with a policy: an endpoint that changed begins anew, with those who wait."""
-        for name in set(self._ways) - set(policy.endpoints):
-            self._close(self._ways.pop(name))
+        for name in set(self.ways) - set(policy.endpoints):
+            self._close(self.ways.pop(name))
             self.dropped(name)
         for name, spec in policy.endpoints.items():
-            way, endpoint = self._ways.get(name), state.endpoint(name)
+            way, endpoint = self.ways.get(name), state.endpoint(name)
             if way is None or _differs(way.spec, spec):
                 if way is not None:
                     self._close(way)
@@ -131,7 +142,7 @@ class Gate:
 
     def try_enter(self, candidate: Candidate, live: OfferingState, need: Need) -> Pass | None:
         """Return a pass if the call may begin at once: a place is free, and nobody waits for it."""
-        way = self._ways.get(candidate.endpoint_name)
+        way = self.ways.get(candidate.endpoint_name)
         now = self.clock()
         if way is None or not live.loaded or way.slots.free(now) <= 0:
             return None
@@ -149,7 +160,7 @@ class Gate:
         on_wait: OnWait | None = None,
     ) -> Pass:
         """Return a pass once it is this request's turn; raises Crowded if that is too late."""
-        way = self._ways.get(candidate.endpoint_name)
+        way = self.ways.get(candidate.endpoint_name)
         if way is None:
             name = candidate.endpoint_name
             raise Crowded(name, f"Endpoint '{name}' is no longer part of the policy.")
@@ -190,7 +201,7 @@ class Gate:
 
     def pump(self, endpoint: str) -> None:
         """Let in whoever can go now."""
-        way = self._ways.get(endpoint)
+        way = self.ways.get(endpoint)
         if way is None:
             return
         now = self.clock()
@@ -208,7 +219,7 @@ class Gate:
 
     def _open(self, spec: EndpointSpec, state: EndpointState) -> None:
         slots = Slots(spec.name, spec.provider, spec.max_concurrency, shared=self.shared)
-        self._ways[spec.name] = way = Way(spec, slots, state)
+        self.ways[spec.name] = way = Way(spec, slots, state)
         self.opened(slots, spec.provider)
         way.note(self.clock())
 
@@ -311,7 +322,7 @@ class Gate:
             way.loaded_at[live.id] = self.clock()
             live.endpoint.loaded |= {live.upstream_model}
             live.refresh()
-        for name, way in self._ways.items():
+        for name, way in self.ways.items():
             if way.waiters:
                 self.pump(name)
 

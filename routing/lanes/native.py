@@ -30,6 +30,7 @@ from routing.lanes.execute import Job, complete
 from routing.lanes.problems import bad_json, bad_request, failure_of, internal_error
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
+from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call
 
 _NO_SELECT = SelectRequirements()
@@ -74,10 +75,11 @@ async def route_request(runtime: Runtime, body: bytes) -> Reply:
     embed = request.taskType == "embedding"
     exchange = Exchange(runtime, "embed" if embed else "route", need)
     try:
-        decision = exchange.decide()
+        decision = await decide_in_time(runtime, exchange, wanted.maxWaitMs)
         job = _job(runtime, exchange, decision, request)
         answer = await complete(runtime, job, embed=embed)
-        return Reply(200, encode(_routed(runtime, exchange, answer, explained=request.explain)))
+        routed = _routed(runtime, exchange, answer, explained=request.explain)
+        return Reply(200, encode(routed), headers=queue_headers(exchange.trail))
     except RoutingError as exc:
         return _failed(exchange, exc)
     except asyncio.CancelledError:
@@ -131,6 +133,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         deadline_ms=deadline_ms,
         most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
         trail=exchange.trail,
+        longest_wait_s=longest_wait_s(runtime, exchange.need.priority, wanted.maxWaitMs),
     )
 
 
@@ -183,6 +186,7 @@ def _routed(
             modelUsed=answered.model_name,
             tokensGenerated=bill.completion_tokens,
             promptTokens=bill.prompt_tokens,
+            queuedMs=exchange.trail.queued_ms if exchange.trail.queue_position else None,
         ),
         endpoint=answered.endpoint_name,
         reason=exchange.reason,
@@ -205,8 +209,9 @@ def considerations(runtime: Runtime, need: Need) -> list[Consideration]:
             parts = (t.total, t.quality, t.cost, t.latency, t.memory, t.success)
             total, quality, cost, latency, memory, success = (round(part, 4) for part in parts)
             one.scores = Scores(
-                total, quality, cost, latency, memory, success, round(t.expected_ms, 1)
-            )
+                total, quality, cost, latency, memory, success,
+                round(t.expected_ms, 1), round(t.wait_ms, 1),
+            )  # fmt: skip
         if row.rejection is not None:
             one.rejected, one.detail = row.rejection.reason, row.rejection.detail
         rows.append(one)

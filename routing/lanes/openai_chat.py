@@ -14,7 +14,7 @@ from routing.engine.catalog import TASK_TYPES
 from routing.engine.decide import Decision, Need
 from routing.engine.errors import RoutingError
 from routing.engine.policy import Candidate
-from routing.lanes.contracts import MaxTokens, ProblemField, Temperature, encode
+from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
 from routing.lanes.problems import (
@@ -28,6 +28,7 @@ from routing.lanes.problems import (
 )
 from routing.lanes.reply import SSE_TYPE, Reply
 from routing.lanes.runtime import Runtime
+from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call, Piece, Usage
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class ChatRequest(msgspec.Struct):
     n: Annotated[int, Meta(ge=1, le=1, description="One choice only.")] | None = None
     tools: list[dict[str, Any]] | None = None
     response_format: ResponseFormat | None = None
+    max_wait_ms: MaxWait | None = None
 
 
 class AnswerMessage(msgspec.Struct, omit_defaults=True):
@@ -175,7 +177,8 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
     exchange = Exchange(runtime, "chat", need)
     exchange.stream = bool(ask.request.stream)
     try:
-        job = _job(runtime, exchange, exchange.decide(), ask)
+        decision = await decide_in_time(runtime, exchange, ask.request.max_wait_ms)
+        job = _job(runtime, exchange, decision, ask)
         if not ask.request.stream:
             answer = await complete(runtime, job)
             return _whole(exchange, answer)
@@ -253,6 +256,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         deadline=runtime.clock() + deadline_ms / 1000,
         deadline_ms=deadline_ms,
         trail=exchange.trail,
+        longest_wait_s=longest_wait_s(runtime, exchange.need.priority, ask.request.max_wait_ms),
     )
 
 
@@ -375,6 +379,7 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-orchestra-endpoint": answered.endpoint_name if answered else "",
         "x-orchestra-fallback": "true" if exchange.fallback_used else "false",
         "x-orchestra-simulated": "true" if exchange.simulated else "false",
+        **queue_headers(exchange.trail),
     }
 
 

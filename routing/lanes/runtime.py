@@ -103,7 +103,7 @@ class Runtime:
             self.state.model_health(news.model, news.endpoint, healthy=news.healthy)
         elif isinstance(news, HostNews):
             self._hear_host(news)
-        elif news.worker != self.worker:
+        elif isinstance(news, BreakerNews) and news.worker != self.worker:
             self._hear_breaker(news)
 
     def breaker_changed(self, offering: OfferingState) -> None:

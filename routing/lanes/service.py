@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import secrets
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from routing.coordination.slots import SlotKeeper
 from routing.lanes.bus import StateBus
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
+from telemetry.queue_news import EndpointQueue, QueueNews, busy
 from telemetry.recorder import Recorder
 from telemetry.sampler import sample
 
@@ -17,6 +20,9 @@ logger = logging.getLogger(__name__)
 SAMPLE_EVERY_S = 0.05
 POLICY_RETRY_S = 1.0
 RESTART_S = 1.0
+QUEUES_EVERY_S = 0.5
+# Figures that stay the same are told again, so that they are known to be fresh.
+QUEUES_AGAIN_S = 4.0
 
 
 class DataPlane:
@@ -36,7 +42,8 @@ class DataPlane:
         self._watcher = PolicyWatcher(redis_url)
         self._bus = StateBus(redis_url, self.runtime.hear)
         self.runtime.breaker_news = self._bus.tell
-        self._slots = SlotKeeper(redis_url, worker)
+        # Workers of several nodes may share a name; places are leased to this very process.
+        self._slots = SlotKeeper(redis_url, f"{worker}-{secrets.token_hex(4)}")
         self.runtime.gate.share(self._slots)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -49,6 +56,7 @@ class DataPlane:
             self._bus.listen,
             self._bus.speak,
             self._watch_host,
+            self._tell_queues,
             self._slots.run,
             self._slots.listen,
         )
@@ -75,6 +83,18 @@ class DataPlane:
                 waiting = True
                 await asyncio.sleep(POLICY_RETRY_S)
         await self._watcher.run(self._stop, self.runtime.adopt)
+
+    async def _tell_queues(self) -> None:
+        """Say who runs and waits where, at most twice a second and only if it changed."""
+        last: tuple[EndpointQueue, ...] = ()
+        told_at = 0.0
+        while True:
+            await asyncio.sleep(QUEUES_EVERY_S)
+            rows, now = self.runtime.gate.queues(), time.time()
+            if rows == last and not (any(map(busy, rows)) and now - told_at > QUEUES_AGAIN_S):
+                continue
+            last, told_at = rows, now
+            self._bus.tell(QueueNews(worker=self._slots.worker, at=now, endpoints=rows))
 
     async def _watch_host(self) -> None:
         while True:

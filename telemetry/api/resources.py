@@ -1,10 +1,13 @@
 """GET /api/v1/ai/resources/metrics: this host's memory and CPU, and requests over time."""
 
+import asyncio
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.db import DatabaseError
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from redis.exceptions import RedisError
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,7 +17,12 @@ from telemetry import queries
 from telemetry.api.problem import PROBLEMS, DatabaseAway
 from telemetry.api.query import Query
 from telemetry.models import SystemResource
+from telemetry.offering_health import NewsBoard, read_board
+from telemetry.queue_news import admission
+from telemetry.redis_client import open_redis
 from telemetry.sampler import sample
+
+REDIS_LIMIT_S = 1.0
 
 
 class SystemResourceSerializer(serializers.ModelSerializer[SystemResource]):
@@ -49,6 +57,17 @@ class RequestMetricSerializer(serializers.Serializer[Any]):
     cost_usd = serializers.FloatField()
 
 
+class EndpointQueueSerializer(serializers.Serializer[Any]):
+    """Who runs and waits at an endpoint, over all workers heard of in the last ten seconds."""
+
+    endpoint = serializers.CharField()
+    running = serializers.IntegerField(help_text="Calls under way.")
+    waiting = serializers.IntegerField(help_text="Requests that wait for a place.")
+    limit = serializers.IntegerField(help_text="Most calls at once; found out unless it is set.")
+    expectedWaitMs = serializers.IntegerField(help_text="Of a new request, in the fullest worker.")
+    degraded = serializers.BooleanField(help_text="Workers cannot share places: Redis is away.")
+
+
 class ResourceMetricsSerializer(serializers.Serializer[Any]):
     current = SystemResourceSerializer()
     history = SystemResourceSerializer(
@@ -56,6 +75,7 @@ class ResourceMetricsSerializer(serializers.Serializer[Any]):
     )
     requests = RequestMetricSerializer(many=True)
     memoryPressure = serializers.FloatField(help_text="0 to 1: 1 - available / total.")
+    admission = EndpointQueueSerializer(many=True, help_text="Empty while Redis is away.")
 
 
 class ResourceMetricsView(APIView):
@@ -93,5 +113,19 @@ class ResourceMetricsView(APIView):
             "history": history,
             "requests": requests,
             "memoryPressure": host.pressure,
+            "admission": current_admission(),
         }
         return Response(ResourceMetricsSerializer(answer).data)
+
+
+def current_admission() -> list[dict[str, Any]]:
+    """Return what the workers last said of their queues; nothing while Redis is away."""
+    try:
+        return admission(async_to_sync(_read_board)().queues.values())
+    except (RedisError, OSError, TimeoutError):
+        return []
+
+
+async def _read_board() -> NewsBoard:
+    async with asyncio.timeout(REDIS_LIMIT_S), open_redis(REDIS_LIMIT_S) as redis:
+        return await read_board(redis)
