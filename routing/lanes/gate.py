@@ -7,10 +7,8 @@ nobody waiting, passing costs no waiting and no round trip.
 import asyncio
 from collections.abc import Callable
 
-import msgspec
-
 from routing.coordination.slots import SlotKeeper
-from routing.engine.admission import RANKS, Queue, Readiness, Ticket
+from routing.engine.admission import Readiness
 from routing.engine.catalog import EndpointSpec
 from routing.engine.concurrency import DOUBLE_EVERY_S, Outcome
 from routing.engine.decide import Need
@@ -18,7 +16,8 @@ from routing.engine.errors import Crowded, ProviderError, UpstreamBusy, Upstream
 from routing.engine.policy import Candidate, Policy
 from routing.engine.slots import Slots
 from routing.engine.state import EndpointState, FleetState, OfferingState
-from routing.lanes.loads import Load, LocalLoads
+from routing.lanes.loads import Load, Loader, LocalLoads
+from routing.lanes.way import Waiter, Way, waiter_for
 from telemetry.queue_news import EndpointQueue
 
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
@@ -26,46 +25,6 @@ OnWait = Callable[[int, int], None]  # position, expected wait in ms
 RETRY_LOAD_S = 0.25
 # The longest wait for the first places of an idle endpoint, from who would not wait at all.
 GRACE_S = 0.25
-
-
-class Waiter(msgspec.Struct, eq=False):
-    """A ticket with what it is for, and where its pass will be."""
-
-    ticket: Ticket
-    candidate: Candidate
-    live: OfferingState
-    need: Need
-    passed: "asyncio.Future[Pass]"
-
-
-class Way:
-    """One endpoint's queue and places in this worker."""
-
-    __slots__ = (
-        "loaded_at",
-        "queue",
-        "slots",
-        "spec",
-        "state",
-        "waiters",
-        "warm_waiting",
-    )
-
-    def __init__(self, spec: EndpointSpec, slots: Slots, state: EndpointState) -> None:
-        self.spec, self.slots, self.state = spec, slots, state
-        self.queue = Queue(spec.name, spec.max_queue)
-        self.waiters: dict[int, Waiter] = {}  # by id of its ticket
-        self.loaded_at: dict[str, float] = {}  # by offering: when this worker saw it loaded
-
-    def note(self, now: float) -> None:
-        """Let the state say what a new request would find."""
-        slots, waiting = self.slots, len(self.queue)
-        slots.waiting = waiting
-        free = slots.free(now)
-        self.state.free_slots, self.state.waiting = free, waiting
-        full = free <= 0 or waiting
-        places = slots.leased or slots.limit // slots.workers
-        self.state.wait_ms = self.queue.expected_s(places) * 1000 if full else 0.0
 
 
 class Pass:
@@ -100,6 +59,8 @@ class Gate:
         self.clock = clock
         self.shared = shared
         self.loads = LocalLoads(clock)
+        # Without one, the call itself makes the engine load.
+        self.loader: Loader | None = None
         self.opened: Callable[[Slots, str], None] = _ignore
         self.dropped: Callable[[str], None] = _ignore
         self.hurry: Callable[[str], None] = _ignore
@@ -146,7 +107,7 @@ class Gate:
         now = self.clock()
         if way is None or not live.loaded or way.slots.free(now) <= 0:
             return None
-        if way.waiters and self._warm_waits(way):
+        if way.waiters and way.warm_waits():
             return None
         return self._let_in(way, live, now, None)
 
@@ -166,17 +127,19 @@ class Gate:
             raise Crowded(name, f"Endpoint '{name}' is no longer part of the policy.")
         began = self.clock()
         # An idle endpoint's places are one round trip away: that is no waiting in turn.
-        left_s = max(longest_s, GRACE_S) if _is_idle(way) else longest_s
-        while True:
-            # Who had to step back for another's load keeps its place in the order of arrival.
-            waiter = _waiter(candidate, live, need, began, left_s)
+        end = began + (max(longest_s, GRACE_S) if way.idle else longest_s)
+        waiter = waiter_for(candidate, live, need, began, end - began)
+        self._check(way, waiter)
+        self._join(way, waiter)
+        if on_wait is not None and not waiter.passed.done():
+            on_wait(*way.standing(waiter))
+        while (passed := await self._turn(way, waiter, end)) is None:
+            await self._load(way, waiter, end)
+            # Whatever came of it, its place in the order of arrival stays.
+            waiter = waiter_for(candidate, live, need, began, end - began)
             self._join(way, waiter)
-            if on_wait is not None and not waiter.passed.done():
-                on_wait(*_standing(way, waiter))
-            passed = await self._turn(way, waiter, began + left_s - self.clock())
-            if await self._confirmed(passed, waiter):
-                passed.queued_s = self.clock() - began
-                return passed
+        passed.queued_s = self.clock() - began
+        return passed
 
     def left(self, passed: Pass, outcome: Outcome | None) -> None:
         """Take a pass back."""
@@ -205,10 +168,11 @@ class Gate:
         if way is None:
             return
         now = self.clock()
+        if self.loader is not None:
+            self._start_load(way, self.loader, now)
 
         def ready(offering: str) -> Readiness:
-            first = next(w for w in way.waiters.values() if w.live.id == offering)
-            return self._readiness(way, first, now)
+            return self._readiness(way, way.first(offering), now)
 
         while way.waiters and way.slots.free(now) > 0:
             ticket = way.queue.take(now, ready)
@@ -230,26 +194,25 @@ class Gate:
                 waiter.passed.set_exception(way.queue.crowded("was changed in the policy", 1.0))
         way.waiters.clear()
 
+    def _check(self, way: Way, waiter: Waiter) -> None:
+        """Raise Crowded where waiting is of no use."""
+        free = way.slots.free(self.clock()) > 0 and not way.waiters
+        if not (free or way.idle):
+            way.queue.check(waiter.ticket, way.slots.leased)
+
     def _join(self, way: Way, waiter: Waiter) -> None:
-        """Queue a request, or let it in; raises Crowded."""
-        slots, ticket, now = way.slots, waiter.ticket, self.clock()
-        at_once = slots.free(now) > 0 and not way.waiters
-        if at_once and self._readiness(way, waiter, now).can_go:
-            self._grant(way, waiter, now)
-            return
-        if not _is_idle(way):
-            way.queue.check(ticket, slots.leased)
-        way.queue.add(ticket)
-        way.waiters[id(ticket)] = waiter
+        """Queue a request, and let in whoever can go."""
+        way.queue.add(waiter.ticket)
+        way.waiters[id(waiter.ticket)] = waiter
         self.pump(way.spec.name)
         if not waiter.passed.done():
             self.hurry(way.spec.name)
 
-    async def _turn(self, way: Way, waiter: Waiter, longest_s: float) -> Pass:
+    async def _turn(self, way: Way, waiter: Waiter, end: float) -> Pass | None:
         if waiter.passed.done():
             return waiter.passed.result()
         try:
-            async with asyncio.timeout(longest_s):
+            async with asyncio.timeout(end - self.clock()):
                 return await asyncio.shield(waiter.passed)
         except BaseException as exc:
             self._abandon(way, waiter)
@@ -258,32 +221,53 @@ class Gate:
                 raise way.queue.crowded("had no place in time", wait_s) from exc
             raise
 
-    async def _confirmed(self, passed: Pass, waiter: Waiter) -> bool:
-        """Return True if the call may begin; False if another worker's load came first."""
-        load = passed.load
-        if load is None:
-            return True
+    def _start_load(self, way: Way, loader: Loader, now: float) -> None:
+        """Let one of those who wait load its model; that takes no place from the loaded ones."""
+
+        def ready(offering: str) -> Readiness:
+            first = way.first(offering)
+            if not loader.needs(first.candidate, first.live) or self.loads.busy(first.host):
+                return Readiness(False)
+            return Readiness(False, self._may_displace(way, first, now))
+
+        while way.waiters and (ticket := way.queue.take(now, ready)) is not None:
+            waiter = way.waiters.pop(id(ticket))
+            self.loads.begin(waiter.host, waiter.live.id)
+            waiter.passed.set_result(None)
+
+    async def _load(self, way: Way, waiter: Waiter, end: float) -> None:
+        if self.loader is None:
+            return
+        load = self.loads.under_way(waiter.host)
         try:
-            if await self.loads.confirm(load, waiter.candidate, waiter.live, waiter.need):
-                return True
-        except BaseException:
-            passed.leave()
-            raise
-        self.loads.hold(load.host, RETRY_LOAD_S)
-        asyncio.get_running_loop().call_later(RETRY_LOAD_S, self.pump, passed.way.spec.name)
-        passed.leave()
-        return False
+            done = await self.loader.load(waiter.candidate, waiter.live, waiter.need, end)
+            if done:
+                way.loaded_at[waiter.live.id] = self.clock()
+            else:
+                self.loads.hold(waiter.host, RETRY_LOAD_S)
+                asyncio.get_running_loop().call_later(RETRY_LOAD_S, self._pump_all)
+        finally:
+            if load is not None:
+                self.loads.end(load)
+            self._pump_all()
+
+    def _pump_all(self) -> None:
+        for name, way in self.ways.items():
+            if way.waiters:
+                self.pump(name)
 
     def _abandon(self, way: Way, waiter: Waiter) -> None:
         if way.queue.withdraw(waiter.ticket):
             way.waiters.pop(id(waiter.ticket), None)
             way.note(self.clock())
         elif waiter.passed.done() and waiter.passed.exception() is None:
-            waiter.passed.result().leave()
+            passed = waiter.passed.result()
+            if passed is not None:
+                passed.leave()
+            elif (load := self.loads.under_way(waiter.host)) is not None:
+                self.loads.end(load)
+                self._pump_all()
         waiter.passed.cancel()
-
-    def _warm_waits(self, way: Way) -> bool:
-        return any(waiter.live.loaded for waiter in way.waiters.values())
 
     def _let_in(self, way: Way, live: OfferingState, now: float, load: Load | None) -> Pass:
         way.slots.take(now)
@@ -294,7 +278,10 @@ class Gate:
         live = waiter.live
         if live.loaded or live.host is None:
             return Readiness(True)
-        if self.loads.busy(live.host.name):
+        if self.loader is not None:
+            # Whoever must be loaded first has its turn there; others load as they are asked.
+            return Readiness(not self.loader.needs(waiter.candidate, live))
+        if self.loads.busy(waiter.host):
             return Readiness(False)
         return Readiness(False, self._may_displace(way, waiter, now))
 
@@ -308,7 +295,7 @@ class Gate:
 
     def _grant(self, way: Way, waiter: Waiter, now: float) -> None:
         load = None
-        if not waiter.live.loaded and waiter.live.host is not None:
+        if self.loader is None and not waiter.live.loaded and waiter.live.host is not None:
             load = self.loads.begin(waiter.live.host.name, waiter.live.id)
         waiter.passed.set_result(self._let_in(way, waiter.live, now, load))
 
@@ -322,9 +309,7 @@ class Gate:
             way.loaded_at[live.id] = self.clock()
             live.endpoint.loaded |= {live.upstream_model}
             live.refresh()
-        for name, way in self.ways.items():
-            if way.waiters:
-                self.pump(name)
+        self._pump_all()
 
     def _adapt(self, slots: Slots, now: float) -> None:
         if not slots.due(now, DOUBLE_EVERY_S):
@@ -338,24 +323,6 @@ class Gate:
 def outcome_of(error: ProviderError) -> Outcome:
     """Return what a failed call says of how much its endpoint bears."""
     return Outcome(ok=False, refused=isinstance(error, UpstreamBusy | UpstreamTimeout))
-
-
-def _waiter(
-    candidate: Candidate, live: OfferingState, need: Need, at: float, longest_s: float
-) -> Waiter:
-    ticket = Ticket(offering=live.id, rank=RANKS[need.priority], at=at, longest_s=longest_s)
-    return Waiter(ticket, candidate, live, need, asyncio.get_running_loop().create_future())
-
-
-def _standing(way: Way, waiter: Waiter) -> tuple[int, int]:
-    """Return (position, expected wait in ms)."""
-    position = way.queue.position(waiter.ticket)
-    expected_s = way.queue.expected_s(way.slots.leased, ahead=position - 1)
-    return position, int(expected_s * 1000)
-
-
-def _is_idle(way: Way) -> bool:
-    return way.slots.in_use == 0 and not way.waiters
 
 
 def _differs(old: EndpointSpec, new: EndpointSpec) -> bool:

@@ -1,6 +1,7 @@
 """One cold load a host: an engine that loads a model keeps those it holds from answering."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -16,8 +17,23 @@ class Load(msgspec.Struct, eq=False):
     offering: str
 
 
+class Loader(Protocol):
+    """Loads models before they are asked, where the engine can be told to."""
+
+    def needs(self, candidate: Candidate, live: OfferingState) -> bool:
+        """Return True if the model must be loaded first."""
+
+    async def load(
+        self, candidate: Candidate, live: OfferingState, need: Need, deadline: float
+    ) -> bool:
+        """Return once it is loaded; False if its host is busy with somebody else's load.
+
+        Raises ProviderError where it cannot be loaded, TimeoutError at the deadline.
+        """
+
+
 class LocalLoads:
-    """The loads of this worker; `confirm` is where all workers and nodes have their say."""
+    """The loads that this worker has under way or knows of."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -32,6 +48,9 @@ class LocalLoads:
         self._under_way[host] = load = Load(host, offering)
         return load
 
+    def under_way(self, host: str) -> Load | None:
+        return self._under_way.get(host)
+
     def end(self, load: Load) -> None:
         if self._under_way.get(load.host) is load:
             del self._under_way[load.host]
@@ -39,9 +58,3 @@ class LocalLoads:
     def hold(self, host: str, for_s: float) -> None:
         """Begin nothing there for a while: somebody else loads."""
         self._busy_until[host] = self._clock() + for_s
-
-    async def confirm(
-        self, load: Load, candidate: Candidate, live: OfferingState, need: Need
-    ) -> bool:
-        """Return False if the host is taken by another worker's load."""
-        return True

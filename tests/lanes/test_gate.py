@@ -213,6 +213,59 @@ async def test_two_models_that_do_not_fit_together_do_not_thrash() -> None:
     assert min(served) >= 3
 
 
+class SlowLoader:
+    """Loads in 50 ms, one model at a time; busy with somebody else's load as often as told."""
+
+    def __init__(self, at: House, busy: int = 0) -> None:
+        self.at, self.busy, self.loading = at, busy, 0
+
+    def needs(self, candidate: Any, live: Any) -> bool:
+        return not live.loaded
+
+    async def load(self, candidate: Any, live: Any, need: Need, deadline: float) -> bool:
+        if self.busy:
+            self.busy -= 1
+            return False
+        self.loading += 1
+        assert self.loading == 1
+        try:
+            await asyncio.sleep(0.05)
+        finally:
+            self.loading -= 1
+        self.at.loads.append(candidate.id)
+        live.endpoint.loaded |= {candidate.upstream_model}
+        self.at.fleet.state.endpoint_changed("here")
+        return True
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+async def test_a_load_takes_no_place_from_loaded_models(busy: int) -> None:
+    at = house(replace(HERE, max_concurrency=1))
+    at.gate.loader = SlowLoader(at, busy)
+    at.fleet.probe("here", up=True, loaded=frozenset({"plain"}))
+    cold = [asyncio.create_task(at.call("sage@here")) for _ in range(3)]
+    cold.append(asyncio.create_task(at.call("tiny@here")))
+    await asyncio.sleep(0.01)
+    assert await at.call("plain@here", service_s=0.001) < 0.02
+    await asyncio.gather(*cold)
+    assert at.loads == ["sage@here", "tiny@here"]
+    assert at.most == 1
+    assert at.quiet()
+
+
+async def test_who_leaves_while_it_loads_leaves_the_load_to_the_next() -> None:
+    at = house(replace(HERE, max_concurrency=1))
+    at.gate.loader = SlowLoader(at)
+    first = asyncio.create_task(at.call("sage@here"))
+    second = asyncio.create_task(at.call("tiny@here"))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await asyncio.wait_for(second, 2)
+    assert at.loads == ["tiny@here"]
+    assert at.quiet()
+
+
 async def test_the_limit_follows_what_the_endpoint_bears() -> None:
     at = house(HERE)
     at.fleet.probe("here", up=True, loaded=frozenset({"plain"}))
