@@ -14,6 +14,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     endpoint: str
     duration_ms: int
     error_type: str = ""
+    completion_tokens: int = 0  # about how much of an answer came before it failed
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):

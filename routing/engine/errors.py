@@ -14,6 +14,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── MalformedAnswer      a body that is not what the protocol says
     ├── StreamCut            the stream ended before its end marker
     ├── Crowded              its queue is full, or too long; nobody was asked
+    ├── AnswerDiverged       a second answer differs from what was sent of the first
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
 
@@ -141,6 +142,13 @@ class Crowded(ProviderError):
 
     code = "crowded"
     counts = False
+
+
+class AnswerDiverged(ProviderError):
+    """Raised when a new answer does not begin with what was released of a broken one."""
+
+    code = "answer_diverged"
+    counts = False  # another answer is no fault
 
 
 class RefusedByUpstream(ProviderError):

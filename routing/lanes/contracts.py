@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from routing.engine.catalog import Complexity, Priority, QualityTier, TaskType
+from routing.engine.catalog import Commit, Complexity, Priority, QualityTier, TaskType
 
 MAX_TOKENS_LIMIT = 10_000_000
 
@@ -68,6 +68,8 @@ class RouteRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     requirements: RouteRequirements | None = None
     retryAttempts: RetryAttempts | None = None
     explain: bool = False
+    stream: bool = False
+    commit: Commit | None = None
 
 
 class SystemMetrics(msgspec.Struct):

@@ -7,8 +7,8 @@ import msgspec
 from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
-from routing.lanes.execute import Trail
 from routing.lanes.ids import new_id
+from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Usage

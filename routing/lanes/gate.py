@@ -16,11 +16,11 @@ from routing.engine.errors import Crowded, ProviderError, UpstreamBusy, Upstream
 from routing.engine.policy import Candidate, Policy
 from routing.engine.slots import Slots
 from routing.engine.state import EndpointState, FleetState, OfferingState
+from routing.lanes.job import OnWait
 from routing.lanes.loads import Load, Loader, LocalLoads
 from routing.lanes.way import Waiter, Way, waiter_for
 from telemetry.queue_news import EndpointQueue
 
-OnWait = Callable[[int, int], None]  # position, expected wait in ms
 # A load that another worker or node has under way is looked at again after this long.
 RETRY_LOAD_S = 0.25
 # The longest wait for the first places of an idle endpoint, from who would not wait at all.

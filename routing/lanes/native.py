@@ -12,6 +12,7 @@ from routing.engine.policy import Candidate
 from routing.lanes.contracts import (
     Consideration,
     ModelInfo,
+    ProblemField,
     RouteMetrics,
     RouteRequest,
     RouteRequirements,
@@ -25,10 +26,11 @@ from routing.lanes.contracts import (
     decode_select,
     encode,
 )
-from routing.lanes.exchange import Exchange, estimate_tokens
-from routing.lanes.execute import Job, complete
-from routing.lanes.problems import bad_json, bad_request, failure_of, internal_error
-from routing.lanes.reply import Reply
+from routing.lanes.exchange import Bill, Exchange, estimate_tokens
+from routing.lanes.execute import Job, complete, open_stream
+from routing.lanes.native_stream import RouteEvents
+from routing.lanes.problems import BadRequest, bad_json, bad_request, failure_of, internal_error
+from routing.lanes.reply import SSE_TYPE, Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call
@@ -73,13 +75,19 @@ async def route_request(runtime: Runtime, body: bytes) -> Reply:
     wanted = request.requirements or _NO_ROUTE
     need = _need(runtime, request.taskType, wanted, prompt_tokens=estimate_tokens(request.prompt))
     embed = request.taskType == "embedding"
+    if embed and request.stream:
+        raise _no_stream()
     exchange = Exchange(runtime, "embed" if embed else "route", need)
+    exchange.stream = request.stream
     try:
         decision = await decide_in_time(runtime, exchange, wanted.maxWaitMs)
         job = _job(runtime, exchange, decision, request)
+        if request.stream:
+            return await _streamed(runtime, exchange, job, explained=request.explain)
         answer = await complete(runtime, job, embed=embed)
-        routed = _routed(runtime, exchange, answer, explained=request.explain)
-        return Reply(200, encode(routed), headers=queue_headers(exchange.trail))
+        bill = exchange.bill(answer.usage, len(answer.text))
+        response = _routed(runtime, exchange, answer, bill, explained=request.explain)
+        return Reply(200, encode(response), headers=queue_headers(exchange.trail))
     except RoutingError as exc:
         return _failed(exchange, exc)
     except asyncio.CancelledError:
@@ -88,6 +96,20 @@ async def route_request(runtime: Runtime, body: bytes) -> Reply:
     except Exception:
         exchange.fail(internal_error())
         raise
+
+
+async def _streamed(runtime: Runtime, exchange: Exchange, job: Job, *, explained: bool) -> Reply:
+    def respond(answer: Answer, bill: Bill) -> RouteResponse:
+        return _routed(runtime, exchange, answer, bill, explained=explained)
+
+    events = RouteEvents(exchange, await open_stream(runtime, job), respond)
+    headers = {"x-request-id": exchange.request_id}
+    return Reply(200, b"", SSE_TYPE, headers, events.run(), events.close)
+
+
+def _no_stream() -> BadRequest:
+    one = ProblemField("/stream", "An embedding is not streamed.", "Leave 'stream' out.")
+    return BadRequest(f"{one.pointer}: {one.detail} {one.remedy}", fields=(one,))
 
 
 def _need(
@@ -113,7 +135,8 @@ def _need(
 def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: RouteRequest) -> Job:
     wanted = request.requirements or _NO_ROUTE
     embed = request.taskType == "embedding"
-    deadline_ms = runtime.policy.profiles[exchange.need.priority].deadline_ms
+    profile = runtime.policy.profiles[exchange.need.priority]
+    deadline_ms = profile.deadline_ms
 
     def call_for(candidate: Candidate) -> Call:
         return Call(
@@ -132,6 +155,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         deadline=runtime.clock() + deadline_ms / 1000,
         deadline_ms=deadline_ms,
         most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
+        commit=request.commit or profile.commit,
         trail=exchange.trail,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, wanted.maxWaitMs),
     )
@@ -167,13 +191,12 @@ def _selection(
 
 
 def _routed(
-    runtime: Runtime, exchange: Exchange, answer: Answer, *, explained: bool
+    runtime: Runtime, exchange: Exchange, answer: Answer, bill: Bill, *, explained: bool
 ) -> RouteResponse:
     answered = exchange.answered_by
     if answered is None:
         raise NoCandidate(())
     vector = answer.vectors[0] if answer.vectors else None
-    bill = exchange.bill(answer.usage, len(answer.text))
     exchange.succeed(bill)
     return RouteResponse(
         requestId=exchange.request_id,

@@ -1,16 +1,14 @@
 """OpenAI's chat completions, whole and streamed, over the same engine and records."""
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from routing.engine.catalog import TASK_TYPES
+from routing.engine.catalog import TASK_TYPES, Commit
 from routing.engine.decide import Decision, Need
 from routing.engine.errors import RoutingError
 from routing.engine.policy import Candidate
@@ -28,10 +26,9 @@ from routing.lanes.problems import (
 )
 from routing.lanes.reply import SSE_TYPE, Reply
 from routing.lanes.runtime import Runtime
+from routing.lanes.telling import Telling
 from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
-from routing.providers.base import Answer, Call, Piece, Usage
-
-logger = logging.getLogger(__name__)
+from routing.providers.base import Answer, Call, Piece
 
 # Parameters handed on as they are to upstreams that know them.
 PASSED_ON = (
@@ -102,6 +99,7 @@ class ChatRequest(msgspec.Struct):
     temperature: Temperature | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    commit: Commit | None = None
     n: Annotated[int, Meta(ge=1, le=1, description="One choice only.")] | None = None
     tools: list[dict[str, Any]] | None = None
     response_format: ResponseFormat | None = None
@@ -193,9 +191,7 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
     except Exception:
         exchange.fail(internal_error())
         raise
-    exchange.trail.answered_by = stream.candidate
-    exchange.first_token_ms = exchange.elapsed_ms
-    parts = _Chunks(runtime, exchange, stream, wants_usage=ask.wants_usage)
+    parts = _Chunks(exchange, stream, wants_usage=ask.wants_usage)
     return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run(), parts.close)
 
 
@@ -237,7 +233,8 @@ def _message_tokens(content: str | list[Part] | None) -> int:
 
 
 def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> Job:
-    deadline_ms = runtime.policy.profiles[exchange.need.priority].deadline_ms
+    profile = runtime.policy.profiles[exchange.need.priority]
+    deadline_ms = profile.deadline_ms
 
     def call_for(candidate: Candidate) -> Call:
         return Call(
@@ -255,6 +252,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         call_for=call_for,
         deadline=runtime.clock() + deadline_ms / 1000,
         deadline_ms=deadline_ms,
+        commit=ask.request.commit or profile.commit,
         trail=exchange.trail,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, ask.request.max_wait_ms),
     )
@@ -277,18 +275,12 @@ def _whole(exchange: Exchange, answer: Answer) -> Reply:
     return Reply(200, encode(completion), headers=_headers(exchange))
 
 
-class _Chunks:
-    """Turns a stream's pieces into server-sent events, and keeps the record."""
+class _Chunks(Telling):
+    """OpenAI's chunks: each has a head in common, and a choice or the usage."""
 
-    def __init__(
-        self, runtime: Runtime, exchange: Exchange, stream: Stream, *, wants_usage: bool
-    ) -> None:
-        self._runtime, self._exchange, self._stream = runtime, exchange, stream
+    def __init__(self, exchange: Exchange, stream: Stream, *, wants_usage: bool) -> None:
+        super().__init__(exchange, stream)
         self._wants_usage = wants_usage
-        self._usage: Usage | None = None
-        self._chars = 0
-        self._load_ms = 0.0
-        self._finish: str | None = None
         self._head = {
             "id": f"chatcmpl-{exchange.request_id}",
             "object": "chat.completion.chunk",
@@ -296,37 +288,14 @@ class _Chunks:
             "model": _answering_model(exchange),
         }
 
-    async def run(self) -> AsyncIterator[bytes]:
-        """Yield events; the record is kept before the end marker is sent."""
-        try:
-            yield self._event({"role": "assistant", "content": ""})
-            async for piece in self._stream.pieces():
-                if event := self._piece(piece):
-                    yield event
-            yield self._end()
-        except RoutingError as exc:
-            yield self._broken(failure_of(exc))
-        except (asyncio.CancelledError, GeneratorExit):
-            self._exchange.caller_left(self._bill())
-            raise
-        except Exception:
-            logger.exception("A stream failed")
-            yield self._broken(internal_error())
-        finally:
-            await self._stream.close()
+    def opening(self) -> bytes:
+        return self._event({"role": "assistant", "content": ""})
 
-    async def close(self) -> None:
-        """End what its caller left before `run` began; afterwards nothing is left to do."""
-        try:
-            self._exchange.caller_left(self._bill())
-        finally:
-            await self._stream.close()
+    def switched(self) -> bytes:
+        self._head["model"] = _answering_model(self.exchange)
+        return b""
 
-    def _piece(self, piece: Piece) -> bytes:
-        self._usage = piece.usage or self._usage
-        self._load_ms = piece.load_ms or self._load_ms
-        self._chars += len(piece.text)
-        self._finish = piece.finish_reason or self._finish
+    def piece(self, piece: Piece) -> bytes:
         delta: dict[str, Any] = {}
         if piece.text:
             delta["content"] = piece.text
@@ -336,22 +305,16 @@ class _Chunks:
             return b""
         return self._event(delta, piece.finish_reason)
 
-    def _end(self) -> bytes:
-        bill = self._bill()
-        self._stream.learn(bill.completion_tokens, self._load_ms)
-        self._exchange.succeed(bill)
+    def ending(self, bill: Bill) -> bytes:
+        self.exchange.succeed(bill)
         usage = b""
         if self._wants_usage:
             usage = _sse({**self._head, "choices": [], "usage": _usage(bill)})
         return usage + b"data: [DONE]\n\n"
 
-    def _broken(self, failure: Failure) -> bytes:
+    def breaking(self, failure: Failure) -> bytes:
         """Say plainly that the answer is not whole: an error event, and no end marker."""
-        self._exchange.fail(failure, self._bill())
         return _sse(error_body(failure))
-
-    def _bill(self) -> Bill:
-        return self._exchange.bill(self._usage, self._chars)
 
     def _event(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}

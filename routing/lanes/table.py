@@ -64,6 +64,7 @@ LANES: tuple[Lane, ...] = (
         request=RouteRequest,
         response=RouteResponse,
         errors=(400, 402, 413, 415, 422, 500, 502, 503, 504),
+        streams=True,
     ),
     Lane(
         method="POST",

@@ -5,7 +5,7 @@ import asyncio
 from routing.engine.decide import Decision
 from routing.engine.errors import NoCandidate
 from routing.lanes.exchange import Exchange
-from routing.lanes.execute import Trail
+from routing.lanes.job import Trail
 from routing.lanes.runtime import Runtime
 
 # Why everybody refused may be over soon for these reasons only.

@@ -22,6 +22,7 @@ class Call(msgspec.Struct, kw_only=True):
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     num_ctx: int | None = None
     keep_alive: str = ""
+    prefill: str = ""  # the beginning of the answer; only what follows it is wanted
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class Piece(msgspec.Struct, kw_only=True):
     load_ms: float = 0.0
     waited_ms: float | None = None
     busy_ms: float = 0.0
+    thinking: bool = False  # it holds a thought, which is not passed on
 
 
 class Provider(Protocol):

@@ -31,6 +31,7 @@ class _ToolCall(msgspec.Struct):
 class _Message(msgspec.Struct):
     content: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    thinking: str | None = None
 
 
 class _Line(msgspec.Struct):
@@ -38,6 +39,7 @@ class _Line(msgspec.Struct):
 
     done: bool = False
     response: str = ""
+    thinking: str | None = None
     message: _Message | None = None
     done_reason: str | None = None
     prompt_eval_count: int | None = None
@@ -62,6 +64,10 @@ class _Line(msgspec.Struct):
     @property
     def text(self) -> str:
         return (self.message.content or "") if self.message else self.response
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.message.thinking if self.message else self.thinking)
 
     @property
     def usage(self) -> Usage | None:
@@ -172,7 +178,7 @@ class OllamaProvider:
     @staticmethod
     def _piece(line: _Line, calls: list[dict[str, Any]] | None, *, called_tools: bool) -> Piece:
         if not line.done:
-            return Piece(text=line.text, tool_calls=calls)
+            return Piece(text=line.text, tool_calls=calls, thinking=line.thinks)
         return Piece(
             text=line.text,
             tool_calls=calls,
@@ -201,13 +207,18 @@ def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
         body["keep_alive"] = call.keep_alive
     if (shape := _format(call.params.get("response_format"))) is not None:
         body["format"] = shape
-    if call.messages is None:
+    messages = call.messages
+    if call.prefill:
+        # A last message of the assistant's is gone on from; /api/generate has no such thing.
+        asked = messages or [{"role": "user", "content": call.prompt or ""}]
+        messages = [*asked, {"role": "assistant", "content": call.prefill}]
+    if messages is None:
         return "/api/generate", body | {"prompt": call.prompt or ""}
     # Ollama always lets the model choose; leaving the tools out is how to forbid them.
     if (tools := call.params.get("tools")) and call.params.get("tool_choice") != "none":
         body["tools"] = tools
-    called = _called(call.messages)
-    return "/api/chat", body | {"messages": [_message(m, called) for m in call.messages]}
+    called = _called(messages)
+    return "/api/chat", body | {"messages": [_message(m, called) for m in messages]}
 
 
 def _options(call: Call) -> dict[str, Any]:

@@ -22,6 +22,13 @@ class _Message(msgspec.Struct):
     tool_calls: list[dict[str, Any]] | None = None
 
 
+class _Delta(_Message):
+    """`reasoning_content` is what vLLM and DeepSeek say; `reasoning` is OpenRouter's word."""
+
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
 class _Choice(msgspec.Struct):
     message: _Message
     finish_reason: str | None = None
@@ -34,7 +41,7 @@ class _Completion(msgspec.Struct):
 
 
 class _ChunkChoice(msgspec.Struct):
-    delta: _Message = msgspec.field(default_factory=_Message)
+    delta: _Delta = msgspec.field(default_factory=_Delta)
     finish_reason: str | None = None
 
 
@@ -95,12 +102,15 @@ class OpenAIProvider:
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
         body = payload(call) | {"stream": True, "stream_options": {"include_usage": True}}
-        finished = False
+        finished = spoke = called = False
         async with self._http.stream("/chat/completions", body) as chunks:
             async for data in self._events(chunks):
                 if data == b"[DONE]":
+                    if spoke and not called and not finished:
+                        yield Piece(finish_reason="stop")
                     return
                 piece = self._piece(data)
+                spoke, called = spoke or bool(piece.text), called or bool(piece.tool_calls)
                 finished = finished or piece.finish_reason is not None
                 yield piece
         # Some servers close without [DONE]; after a finish reason the answer is whole all the same.
@@ -147,6 +157,7 @@ class OpenAIProvider:
             tool_calls=choice.delta.tool_calls or None,
             finish_reason=choice.finish_reason,
             usage=_usage(chunk.usage),
+            thinking=bool(choice.delta.reasoning_content or choice.delta.reasoning),
         )
 
     def _reported(self) -> UpstreamFault:
@@ -163,6 +174,10 @@ def payload(call: Call) -> dict[str, Any]:
     """Return the request body of `/chat/completions` for `call`."""
     messages = call.messages or [{"role": "user", "content": call.prompt or ""}]
     body: dict[str, Any] = {**call.params, "model": call.model, "messages": messages}
+    if call.prefill:
+        body["messages"] = [*messages, {"role": "assistant", "content": call.prefill}]
+        # What vLLM and SGLang need to go on from a message instead of answering it.
+        body["add_generation_prompt"], body["continue_final_message"] = False, True
     if call.max_tokens is not None:
         body["max_tokens"] = call.max_tokens
     if call.temperature is not None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 # An event or a line longer than this is no protocol any of the upstreams speaks.
 MAX_PART_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a stream may begin with one
 
 
 class PartTooLong(ValueError):
@@ -34,7 +35,10 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the data of each server-sent event; comments and other fields are skipped."""
     data: list[bytes] = []
     size = 0
+    first = True
     async for line in lines(chunks):
+        if first:
+            line, first = line.removeprefix(BYTE_ORDER_MARK), False
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
             size += len(line)

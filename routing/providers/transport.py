@@ -37,7 +37,12 @@ class Transport:
         """Raises ValueError where the URL or the key cannot be used."""
         self.endpoint = endpoint
         self._api_key = api_key
-        headers = {"content-type": "application/json", "user-agent": "ai-orchestra/1"}
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "ai-orchestra/1",
+            # Without it any encoding would be as good.
+            "accept-encoding": "identity",
+        }
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
         self._origin = Origin(base_url, headers)
@@ -55,6 +60,7 @@ class Transport:
         self._origin.put_back(connection)
         if connection.status != 200:
             raise self.refusal(connection, content)
+        self._require_plain(connection)
         return content
 
     @asynccontextmanager
@@ -65,6 +71,7 @@ class Transport:
             try:
                 if connection.status != 200:
                     raise self.refusal(connection, await _beginning(connection))
+                self._require_plain(connection)
                 yield _chunks(connection)
             except BaseException:
                 connection.abort()
@@ -73,6 +80,12 @@ class Transport:
             raise self._failure(exc) from exc
         # The last word is here; what ends the HTTP body may still be on its way.
         connection.leave(self._origin.put_back)
+
+    def _require_plain(self, answer: Connection) -> None:
+        """Raise MalformedAnswer for a body in an encoding that was not asked for."""
+        if answer.headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
+            said = f"Endpoint '{self.endpoint}' sent a compressed answer that nobody asked for."
+            raise MalformedAnswer(self.endpoint, said)
 
     def _failure(self, exc: HttpError) -> ProviderError:
         name = self.endpoint

@@ -93,7 +93,9 @@ def _attempts(attempts: tuple[Attempt, ...]) -> str:
 
 
 def _attempt(attempt: Attempt) -> str:
+    partial = attempt.completion_tokens
+    tokens = f',"completion_tokens":{partial}' if partial else ""
     return (
         f'{{"model":{_json_word(attempt.model)},"endpoint":{_json_word(attempt.endpoint)},'
-        f'"duration_ms":{attempt.duration_ms},"error_type":{_json_word(attempt.error_type)}}}'
+        f'"duration_ms":{attempt.duration_ms},"error_type":{_json_word(attempt.error_type)}{tokens}}}'
     )

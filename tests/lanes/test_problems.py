@@ -68,6 +68,7 @@ EXAMPLES: list[tuple[RoutingError, int]] = [
     (errors.MalformedAnswer("e", "no"), 502),
     (errors.StreamCut("e", "no"), 502),
     (errors.Crowded("e", "no", retry_after_s=7.2), 503),
+    (errors.AnswerDiverged("e", "no"), 502),
 ]
 
 

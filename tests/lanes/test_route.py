@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES, OfferingSpec
-from routing.lanes import execute
+from routing.lanes import limits
 from tests.cast import ALPHA, BETA, document, priced
 from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import ROUTE, SetStage, Stage, at
@@ -161,8 +161,8 @@ class TestFailover:
     async def test_a_silent_model_is_left(
         self, stage: Stage, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(execute, "FIRST_TOKEN_S", 0.2)
-        monkeypatch.setattr(execute, "SLOW_ANSWER_FACTOR", 0.0)
+        monkeypatch.setattr(limits, "FIRST_TOKEN_S", 0.2)
+        monkeypatch.setattr(limits, "SLOW_ANSWER_FACTOR", 0.0)
         host.fail("silence", model="alpha:1b")
         told = (await stage.post(ROUTE, HELLO)).json
         assert told["selectedModel"] == "beta:1b"

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES
-from routing.lanes import execute
+from routing.lanes import limits
 from tests.cast import document, model
 from tests.lanes.stage import CHAT, SetStage, Stage, at
 from tests.providers.upstream import END, STREAM_HEAD, Asked, Behaviour, Upstream, chunk, upstream
@@ -64,7 +64,7 @@ def breaker_failures(stage: Stage) -> int:
 async def test_an_answer_is_over_with_its_finish_reason(alone: Stage, server: Upstream) -> None:
     """Its server neither sends an end marker nor closes."""
     server.will(timed(delta("Hi"), delta(finish="stop")))
-    async with asyncio.timeout(execute.AFTER_FINISH_S + 1):
+    async with asyncio.timeout(limits.AFTER_FINISH_S + 1):
         heard = await alone.post(CHAT, STREAM)
     assert heard.events[-1] == "[DONE]"
     assert (alone.record().status, breaker_failures(alone)) == (200, 0)
@@ -96,7 +96,7 @@ async def test_what_breaks_after_the_finish_reason_breaks_nothing(
 async def test_a_model_that_thinks_first_is_not_taken_for_silent(
     alone: Stage, server: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "FIRST_TOKEN_S", 0.2)
+    monkeypatch.setattr(limits, "FIRST_TOKEN_S", 0.2)
     thoughts: list[bytes | float] = [delta(reasoning_content="Hm."), 0.1] * 5
     server.will(timed(*thoughts, delta("Hi", "stop"), DONE))
     heard = await alone.post(CHAT, STREAM)
@@ -107,7 +107,7 @@ async def test_a_model_that_thinks_first_is_not_taken_for_silent(
 async def test_a_first_token_that_does_not_come_is_a_failure(
     alone: Stage, server: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "FIRST_TOKEN_S", 0.1)
+    monkeypatch.setattr(limits, "FIRST_TOKEN_S", 0.1)
     server.will(timed(FOR_EVER))
     heard = await alone.post(CHAT, STREAM)
     assert (heard.status, heard.json["error"]["code"]) == (504, "all_attempts_failed")
@@ -118,7 +118,7 @@ async def test_a_first_token_that_does_not_come_is_a_failure(
 async def test_silence_between_tokens_breaks_the_stream(
     alone: Stage, server: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "BETWEEN_TOKENS_S", 0.1)
+    monkeypatch.setattr(limits, "BETWEEN_TOKENS_S", 0.1)
     server.will(timed(delta("Hi"), FOR_EVER))
     heard = await alone.post(CHAT, STREAM)
     assert heard.events[-1]["error"]["code"] == "upstream_timeout"

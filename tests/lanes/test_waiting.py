@@ -11,7 +11,7 @@ from tests.cast import ALPHA, document
 from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import CHAT, ROUTE, SetStage, Stage, at
 
-SERVICE_S = 0.15
+SERVICE_S = 0.3
 
 
 @pytest.fixture

@@ -1,0 +1,170 @@
+"""One call to one offering: the one place where an attempt begins, and where it ends."""
+
+from routing.engine.concurrency import Outcome
+from routing.engine.decide import expected_ms
+from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
+from routing.engine.policy import Candidate
+from routing.engine.state import OfferingState
+from routing.lanes.entry import enter
+from routing.lanes.gate import Pass, outcome_of
+from routing.lanes.job import Job
+from routing.lanes.runtime import Runtime
+from routing.providers.base import Answer, Piece
+from telemetry.record import Attempt
+
+CHARS_PER_TOKEN = 4
+
+
+class Turn:
+    """An attempt under way. It ends once: with `succeed`, `fail`, `cut_short` or `abandon`."""
+
+    __slots__ = (
+        "candidate",
+        "chars",
+        "ended",
+        "job",
+        "last",
+        "live",
+        "over",
+        "passed",
+        "runtime",
+        "started",
+        "ttft_ms",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        job: Job,
+        candidate: Candidate,
+        live: OfferingState,
+        started: float,
+        passed: Pass | None,
+    ) -> None:
+        self.runtime, self.job, self.candidate, self.live = runtime, job, candidate, live
+        self.started, self.passed = started, passed
+        # What the upstream said of its own work, and when it began to speak.
+        self.last: Answer | Piece | None = None
+        self.ttft_ms: float | None = None
+        self.chars = 0  # of the answer, as far as it came
+        self.over = False
+        self.ended = 0.0
+
+    def speaks(self, ttft_ms: float) -> None:
+        """The answer has begun: whatever had to be loaded is loaded."""
+        self.ttft_ms = ttft_ms
+        if self.passed is not None:
+            self.passed.answering()
+
+    def succeed(self) -> None:
+        """The upstream answered."""
+        if not self._end(self._outcome()):
+            return
+        self._note("", 0)
+        self.job.trail.answered_by = self.candidate
+        if self.live.breaker.succeed(self.ended, began=self.started):
+            self.runtime.breaker_changed(self.live)
+
+    def fail(self, error: ProviderError) -> None:
+        """The upstream did not answer, or not wholly."""
+        if not self._end(outcome_of(error)):
+            return
+        self._note(error.code, self.tokens)
+        self.job.trail.failures.append((self.candidate.model_name, error))
+        runtime, live, now = self.runtime, self.live, self.ended
+        if not error.counts:
+            live.breaker.abandon(self.started)
+            return
+        live.observe_failure()
+        wait_s, jitter = error.retry_after_s or 0.0, runtime.jitter()
+        if live.breaker.fail(now, began=self.started, jitter=jitter, retry_after_s=wait_s):
+            runtime.breaker_changed(live)
+
+    def cut_short(self) -> None:
+        """The caller's deadline ended it in the middle: no fault of the upstream's."""
+        if self._end():
+            self._note(DeadlineExceeded.code, self.tokens)
+            self.live.breaker.abandon(self.started)
+
+    def abandon(self) -> None:
+        """The caller left, or a fault of ours: neither says anything about the upstream."""
+        if self._end():
+            self.live.breaker.abandon(self.started)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens of the answer came."""
+        return -(-self.chars // CHARS_PER_TOKEN)
+
+    def silence(self, usual_ms: float) -> UpstreamTimeout:
+        """Return the error of an attempt that said nothing in time."""
+        name, now = self.candidate.endpoint_name, self.runtime.clock()
+        error = UpstreamTimeout(name, f"Endpoint '{name}' did not answer in time.")
+        # Cut short by the caller's deadline: its fault only if it had the time it usually takes.
+        in_time = not self.job.is_late(now)
+        error.counts = in_time or (now - self.started) * 1000 >= usual_ms
+        return error
+
+    def expected_ms(self) -> float:
+        return expected_ms(self.candidate, self.live, self.job.need)
+
+    def _outcome(self) -> Outcome:
+        last, cold = self.last, self.passed is not None and self.passed.cold
+        return Outcome(
+            # A model that was loaded first says nothing of how busy its endpoint is.
+            ttft_ms=None if cold else self.ttft_ms,
+            queued_ms=last.waited_ms if last else None,
+            busy_ms=last.busy_ms if last else None,
+        )
+
+    def _end(self, outcome: Outcome | None = None) -> bool:
+        """Give back what the attempt held; False if it was over already."""
+        if self.over:
+            return False
+        self.over = True
+        self.ended = self.runtime.clock()
+        self.live.in_flight -= 1
+        if self.passed is not None:
+            self.passed.leave(outcome)
+        return True
+
+    def _note(self, error_type: str, tokens: int) -> None:
+        candidate = self.candidate
+        took_ms = int((self.ended - self.started) * 1000)
+        self.job.trail.attempts.append(
+            Attempt(candidate.model_name, candidate.endpoint_name, took_ms, error_type, tokens)
+        )
+
+
+async def begin(runtime: Runtime, job: Job, candidate: Candidate) -> Turn | None:
+    """Return an attempt that may call its upstream now; None where it may not."""
+    live, asked = runtime.live(candidate), runtime.clock()
+    if live is None or not live.breaker.allows(asked):
+        return None
+    try:
+        passed = await enter(runtime, job, candidate, live)
+    except (ProviderError, TimeoutError) as exc:
+        return _not_loaded(runtime, job, candidate, live, asked, exc)
+    if passed is None:
+        return None
+    started = runtime.clock()
+    if not live.breaker.begin(started):
+        passed.leave()
+        return None
+    live.in_flight += 1
+    return Turn(runtime, job, candidate, live, started, passed)
+
+
+def _not_loaded(
+    runtime: Runtime,
+    job: Job,
+    candidate: Candidate,
+    live: OfferingState,
+    asked: float,
+    error: ProviderError | TimeoutError,
+) -> None:
+    """Count a load that failed like a call that did."""
+    if live.breaker.begin(asked):
+        live.in_flight += 1
+        turn = Turn(runtime, job, candidate, live, asked, None)
+        turn.fail(error if isinstance(error, ProviderError) else turn.silence(turn.expected_ms()))

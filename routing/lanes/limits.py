@@ -1,0 +1,26 @@
+"""How long and how large an answer may be; docs/routing.md says where each figure comes from."""
+
+from routing.engine.decide import Need, expected_ms
+from routing.engine.policy import Candidate
+from routing.engine.state import OfferingState
+
+FIRST_TOKEN_S = 15.0
+BETWEEN_TOKENS_S = 20.0
+# After the finish reason only usage and the end marker can follow; not every server sends them.
+AFTER_FINISH_S = 1.0
+COLD_LOAD_FACTOR = 2.0
+SLOW_ANSWER_FACTOR = 3.0
+# No model answers at such length; a server that goes on and on must not fill this process.
+MAX_ANSWER_CHARS = 16 * 1024 * 1024
+
+
+def whole_s(candidate: Candidate, live: OfferingState, need: Need) -> float:
+    """Return how long a whole answer may take before it counts as a failure, in seconds."""
+    return FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_ms(candidate, live, need) / 1000
+
+
+def first_token_s(candidate: Candidate, live: OfferingState) -> float:
+    """Return how long a streamed answer may take to begin, in seconds."""
+    if live.loaded:
+        return FIRST_TOKEN_S
+    return FIRST_TOKEN_S + COLD_LOAD_FACTOR * candidate.load_prior_ms / 1000

@@ -1,0 +1,79 @@
+"""Streamed answers of route-request: start, delta, switch, done or error."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from routing.lanes.contracts import RouteResponse, encode
+from routing.lanes.exchange import Bill, Exchange
+from routing.lanes.execute import Stream
+from routing.lanes.problems import Failure
+from routing.lanes.telling import Telling
+from routing.providers.base import Answer, Piece
+
+Respond = Callable[[Answer, Bill], RouteResponse]
+
+
+class StreamStart(msgspec.Struct):
+    """Who has begun to answer, or goes on with it (`start` and `switch` events)."""
+
+    requestId: str
+    selectedModel: str
+    endpoint: str
+    fallbackUsed: bool
+    degraded: bool
+    simulated: bool
+    reason: str
+
+
+class StreamDelta(msgspec.Struct):
+    """The next part of the answer (`delta` events)."""
+
+    text: str
+
+
+class RouteEvents(Telling):
+    """The events of one answer; `done` holds what the answer would have been unstreamed."""
+
+    def __init__(self, exchange: Exchange, stream: Stream, respond: Respond) -> None:
+        super().__init__(exchange, stream)
+        self._respond = respond
+        self._texts: list[str] = []
+        self._finish = "stop"
+
+    def opening(self) -> bytes:
+        return _event(b"start", self._who())
+
+    def switched(self) -> bytes:
+        return _event(b"switch", self._who())
+
+    def piece(self, piece: Piece) -> bytes:
+        self._finish = piece.finish_reason or self._finish
+        if not piece.text:
+            return b""
+        self._texts.append(piece.text)
+        return _event(b"delta", StreamDelta(piece.text))
+
+    def ending(self, bill: Bill) -> bytes:
+        answer = Answer(text="".join(self._texts), finish_reason=self._finish)
+        return _event(b"done", self._respond(answer, bill))
+
+    def breaking(self, failure: Failure) -> bytes:
+        return _event(b"error", failure.problem(self.exchange.request_id))
+
+    def _who(self) -> StreamStart:
+        exchange, candidate = self.exchange, self.stream.candidate
+        return StreamStart(
+            requestId=exchange.request_id,
+            selectedModel=candidate.model_name,
+            endpoint=candidate.endpoint_name,
+            fallbackUsed=exchange.fallback_used,
+            degraded=exchange.degraded,
+            simulated=exchange.simulated,
+            reason=exchange.reason,
+        )
+
+
+def _event(name: bytes, data: Any) -> bytes:
+    return b"event: " + name + b"\ndata: " + encode(data) + b"\n\n"
