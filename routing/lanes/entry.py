@@ -21,8 +21,7 @@ async def enter(
 
     def waits(position: int, expected_ms: int) -> None:
         job.trail.queue_position = job.trail.queue_position or position
-        if job.on_wait is not None:
-            job.on_wait(position, expected_ms)
+        job.trail.waiting = (position, expected_ms)
 
     began = runtime.clock()
     longest_s = min(job.longest_wait_s - job.trail.queued_ms / 1000, job.deadline - began)
@@ -34,4 +33,5 @@ async def enter(
         job.trail.failures.append((candidate.model_name, exc))
         return None
     finally:
+        job.trail.waiting = None
         job.trail.queued_ms += int((runtime.clock() - began) * 1000)

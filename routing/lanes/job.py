@@ -26,6 +26,7 @@ class Trail(msgspec.Struct):
     answered_by: Candidate | None = None
     queued_ms: int = 0  # in admission queues
     queue_position: int = 0  # when it began to wait; 0: it never did
+    waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
 
     @property
     def refusals(self) -> list[RefusedByUpstream]:
@@ -48,7 +49,6 @@ class Job(msgspec.Struct, kw_only=True):
     commit: Commit = "first_token"
     trail: Trail
     longest_wait_s: float = 30.0  # for a place at an endpoint
-    on_wait: OnWait | None = None
 
     @property
     def need(self) -> Need:

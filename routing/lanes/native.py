@@ -28,8 +28,9 @@ from routing.lanes.contracts import (
 )
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, complete, open_stream
-from routing.lanes.native_stream import RouteEvents
+from routing.lanes.native_stream import RouteEvents, broken, queued
 from routing.lanes.problems import BadRequest, bad_json, bad_request, failure_of, internal_error
+from routing.lanes.queued import Queued, opened_soon
 from routing.lanes.reply import SSE_TYPE, Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
@@ -102,8 +103,19 @@ async def _streamed(runtime: Runtime, exchange: Exchange, job: Job, *, explained
     def respond(answer: Answer, bill: Bill) -> RouteResponse:
         return _routed(runtime, exchange, answer, bill, explained=explained)
 
-    events = RouteEvents(exchange, await open_stream(runtime, job), respond)
-    headers = {"x-request-id": exchange.request_id}
+    opening = asyncio.create_task(open_stream(runtime, job))
+    soon = await opened_soon(opening, exchange)
+    headers = {"x-request-id": exchange.request_id, **queue_headers(exchange.trail)}
+    if not soon:
+        waiting = Queued(
+            exchange,
+            opening,
+            note=queued,
+            tell=lambda stream: RouteEvents(exchange, stream, respond),
+            breaking=lambda failure: broken(failure, exchange.request_id),
+        )
+        return Reply(200, b"", SSE_TYPE, headers, waiting.run(), waiting.close)
+    events = RouteEvents(exchange, opening.result(), respond)
     return Reply(200, b"", SSE_TYPE, headers, events.run(), events.close)
 
 

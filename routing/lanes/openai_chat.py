@@ -24,6 +24,7 @@ from routing.lanes.problems import (
     failure_of,
     internal_error,
 )
+from routing.lanes.queued import Queued, comment, opened_soon
 from routing.lanes.reply import SSE_TYPE, Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.telling import Telling
@@ -180,7 +181,10 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
         if not ask.request.stream:
             answer = await complete(runtime, job)
             return _whole(exchange, answer)
-        stream = await open_stream(runtime, job)
+        opening = asyncio.create_task(open_stream(runtime, job))
+        if not await opened_soon(opening, exchange):
+            return _queued(exchange, opening, ask)
+        stream = opening.result()
     except RoutingError as exc:
         failure = _in_its_statuses(failure_of(exc))
         exchange.fail(failure)
@@ -193,6 +197,17 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
         raise
     parts = _Chunks(exchange, stream, wants_usage=ask.wants_usage)
     return Reply(200, b"", SSE_TYPE, _headers(exchange), parts.run(), parts.close)
+
+
+def _queued(exchange: Exchange, opening: asyncio.Task[Stream], ask: Ask) -> Reply:
+    waiting = Queued(
+        exchange,
+        opening,
+        note=comment,
+        tell=lambda stream: _Chunks(exchange, stream, wants_usage=ask.wants_usage),
+        breaking=lambda failure: _sse(error_body(failure)),
+    )
+    return Reply(200, b"", SSE_TYPE, _headers(exchange), waiting.run(), waiting.close)
 
 
 def _decode(body: bytes) -> Ask:

@@ -39,15 +39,10 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
 
 
 def queue_headers(trail: Trail) -> dict[str, str]:
-    """Return the headers that tell a caller it waited; none if it did not."""
+    """Return the headers that tell a caller it waited, or waits; none if it did not."""
     if not trail.queue_position:
         return {}
-    return {
-        "x-orchestra-queue-position": str(trail.queue_position),
-        "x-orchestra-queued-ms": str(trail.queued_ms),
-    }
-
-
-def queued_comment(position: int, expected_ms: int) -> bytes:
-    """Return a line of server-sent events that every client ignores and a curious one reads."""
-    return f": queued position={position} expected_wait_ms={expected_ms}\n\n".encode()
+    told = {"x-orchestra-queue-position": str(trail.queue_position)}
+    if trail.waiting is None:
+        told["x-orchestra-queued-ms"] = str(trail.queued_ms)
+    return told

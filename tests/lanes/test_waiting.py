@@ -4,12 +4,14 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
-from routing.lanes.turn import queued_comment
+from routing.lanes import queued
 from tests.cast import ALPHA, document
 from tests.fixtures_engines import SimulatedHost
-from tests.lanes.stage import CHAT, ROUTE, SetStage, Stage, at
+from tests.lanes.stage import CHAT, ROUTE, Caller, Heard, SetStage, Stage, at
+from tests.waiting import soon
 
 SERVICE_S = 0.3
 
@@ -103,12 +105,66 @@ async def test_a_caller_who_leaves_the_queue_leaves_nothing_behind(one_place: St
     assert (len(way.queue), way.slots.in_use, way.waiters) == (0, 0, {})
 
 
-def test_a_comment_of_server_sent_events_says_position_and_wait() -> None:
-    assert queued_comment(3, 1200) == b": queued position=3 expected_wait_ms=1200\n\n"
-
-
 async def test_streams_hold_their_place_to_the_end(one_place: Stage) -> None:
     answers = await asyncio.gather(*(one_place.post(CHAT, chat(stream=True)) for _ in range(2)))
-    assert [a.events[-1] for a in answers] == ["[DONE]", "[DONE]"]
+    assert all(a.body.endswith(b"data: [DONE]\n\n") for a in answers)
     assert answers[1].headers["x-orchestra-queue-position"] == "1"
     assert one_place.runtime.gate.ways["sim"].slots.in_use == 0
+
+
+@pytest.fixture
+def told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queued, "TOLD_AFTER_S", 0.05)
+    monkeypatch.setattr(queued, "TOLD_EVERY_S", 0.1)
+
+
+STREAMS = [(CHAT, chat(stream=True)), (ROUTE, {**route(), "stream": True})]
+
+
+@pytest.mark.usefixtures("told_soon")
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+async def test_a_stream_tells_where_it_stands_while_it_waits(
+    one_place: Stage, path: str, body: Any
+) -> None:
+    first = asyncio.create_task(one_place.post(ROUTE, route()))
+    await asyncio.sleep(0.02)
+    answer = await one_place.post(path, body)
+    assert answer.status == 200
+    assert answer.chunks[0].startswith(b": queued position=1 expected_wait_ms=300\n\n")
+    assert (b"event: queued\n" in answer.chunks[0]) == (path == ROUTE)
+    assert (b"[DONE]" if path == CHAT else b"event: done") in answer.body
+    assert (await first).status == 200
+    assert all(record.success for record in one_place.records())
+
+
+@pytest.mark.usefixtures("told_soon")
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+async def test_a_stream_that_waited_in_vain_ends_with_an_error(
+    one_place: Stage, path: str, body: Any
+) -> None:
+    way = one_place.runtime.gate.ways["sim"]
+    way.queue.service_s = 0.01
+    first = asyncio.create_task(one_place.post(ROUTE, route()))
+    await asyncio.sleep(0.02)
+    limit = {"max_wait_ms": 150} if path == CHAT else {"requirements": {"maxWaitMs": 150}}
+    answer = await one_place.post(path, {**body, **limit})
+    assert b"no_model_available" in answer.body.rstrip().split(b"\n\n")[-1]
+    assert b"[DONE]" not in answer.body
+    await first
+    assert sorted(record.status for record in one_place.records()) == [200, 503]
+    assert way.slots.in_use == 0
+
+
+@pytest.mark.usefixtures("told_soon")
+async def test_a_streaming_caller_who_leaves_the_queue_is_noted(one_place: Stage) -> None:
+    first = asyncio.create_task(one_place.post(ROUTE, route()))
+    await asyncio.sleep(0.02)
+    caller, heard = Caller([msgspec.json.encode(chat(stream=True))]), Heard()
+    second = asyncio.create_task(one_place.call(CHAT, caller, heard))
+    await soon(lambda: bool(heard.chunks))
+    caller.leave()
+    await asyncio.wait_for(second, 2)
+    await first
+    way = one_place.runtime.gate.ways["sim"]
+    assert (len(way.queue), way.slots.in_use) == (0, 0)
+    assert {record.error_type for record in one_place.records()} == {"", "caller_left"}
