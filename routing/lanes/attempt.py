@@ -144,7 +144,8 @@ async def begin(runtime: Runtime, job: Job, candidate: Candidate) -> Turn | None
     try:
         passed = await enter(runtime, job, candidate, live)
     except (ProviderError, TimeoutError) as exc:
-        return _not_loaded(runtime, job, candidate, live, asked, exc)
+        _not_loaded(runtime, job, candidate, live, asked, exc)
+        return None
     if passed is None:
         return None
     started = runtime.clock()
