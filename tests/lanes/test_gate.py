@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from routing.engine import admission
 from routing.engine.catalog import EndpointSpec, Priority
 from routing.engine.concurrency import Outcome
 from routing.engine.decide import Need
@@ -191,7 +192,11 @@ async def test_a_model_that_answers_is_loaded_for_the_others_too() -> None:
     assert at.quiet()
 
 
-async def test_two_models_that_do_not_fit_together_do_not_thrash() -> None:
+@pytest.mark.parametrize("patience", [0.0, 0.5])
+async def test_two_models_that_do_not_fit_together_do_not_thrash(
+    monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(admission, "BATCHING_SHARE", patience)
     big = [replace(model, ram_required_gb=40.0) for model in (PLAIN, SAGE)]
     at = house(replace(HERE, max_concurrency=1, min_residency_s=0.3), models=big)
     at.fleet.measure("local", available_gb=20, total_gb=64)
