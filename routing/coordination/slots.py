@@ -26,6 +26,7 @@ BEAT_S = 1.0
 MARGIN_S = 0.5
 # Where no message wakes it, a worker that waits asks this often.
 POLL_S = 0.02
+LEAST_GAP_S = 0.002
 TIMEOUT_S = 1.0
 RECONNECT_S = 1.0
 _FIGURES = (
@@ -50,6 +51,7 @@ class SlotKeeper:
         self._slots: dict[str, Slots] = {}
         self._first: dict[str, int] = {}
         self._due: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
         self._calmed_at: dict[str, float] = {}
         self._wake = asyncio.Event()
 
@@ -67,7 +69,9 @@ class SlotKeeper:
     def hurry(self, endpoint: str) -> None:
         """Ask Redis at the next opportunity."""
         if endpoint in self._slots:
-            self._due[endpoint] = 0.0
+            # Many requests may begin to wait at once; Redis need not hear of each.
+            soonest = self._asked.get(endpoint, 0.0) + LEAST_GAP_S
+            self._due[endpoint] = min(self._due.get(endpoint, soonest), soonest)
             self._wake.set()
 
     async def run(self) -> None:
@@ -110,7 +114,7 @@ class SlotKeeper:
 
     async def _tend(self, script: redis.commands.core.AsyncScript, slots: Slots) -> None:
         name, now = slots.endpoint, self._clock()
-        asked_at = now
+        asked_at = self._asked[name] = now
         self._due[name] = now + BEAT_S
         if now - self._calmed_at.get(name, now - BEAT_S) >= BEAT_S:
             self._calmed_at[name] = now
@@ -135,7 +139,7 @@ class SlotKeeper:
         self.changed(name)
 
     def _arguments(self, slots: Slots, now: float) -> list[str | int | float]:
-        vote = slots.signals.vote() if not slots.fixed else 0
+        vote = slots.ballot(now)
         give_way = int(now >= slots.yield_at)
         return [
             self.worker,

@@ -4,7 +4,7 @@ Redis shares an endpoint's limit out among the workers (`routing.coordination.sl
 answers of Redis a worker takes and gives its places here, without asking anybody.
 """
 
-from routing.engine.concurrency import MOST, Ceiling, Outcome, Signals, start_of
+from routing.engine.concurrency import DOUBLE_EVERY_S, MOST, Ceiling, Outcome, Signals, start_of
 
 # Workers that share fewer places than they are use one this long in turn: a turn costs Redis a
 # round trip, so a place must not change hands with every call of a fast upstream.
@@ -20,6 +20,7 @@ class Slots:
     __slots__ = (
         "_fixed",
         "_peak",
+        "_polled_at",
         "_used_at",
         "_voted_at",
         "ceiling",
@@ -54,7 +55,7 @@ class Slots:
         self._fixed = fixed
         self._peak = 0
         self._used_at = float("-inf")
-        self._voted_at = float("-inf")
+        self._voted_at = self._polled_at = float("-inf")
 
     @property
     def limit(self) -> int:
@@ -86,6 +87,13 @@ class Slots:
         self._used_at = now
         if outcome is not None and not self._fixed:
             self.signals.see(offering, outcome)
+
+    def ballot(self, now: float) -> int:
+        """Return this worker's vote on the limit; a few answers alone say nothing."""
+        if self._fixed or now - self._polled_at < DOUBLE_EVERY_S:
+            return 0
+        self._polled_at = now
+        return self.signals.vote()
 
     @property
     def urgent(self) -> bool:
@@ -119,8 +127,7 @@ class Slots:
 
     def adapt_alone(self, now: float) -> None:
         """Apply the votes here: nobody shares the endpoint, or nobody can be asked."""
-        if not self._fixed:
-            self.ceiling.vote(self.signals.vote(), now)
+        self.ceiling.vote(self.ballot(now), now)
         self.leased = max(1, self.ceiling.whole // max(self.workers, 1))
 
     def offer(self, now: float) -> int:
