@@ -24,7 +24,7 @@ PASSED_OVER = 8
 BATCHING_SHARE = 0.5
 # Weight of the newest service time in its moving average.
 ALPHA = 0.1
-FIRST_SERVICE_S = 1.0
+FIRST_SERVICE_S = 0.25
 
 
 class TicketState(enum.StrEnum):

@@ -63,6 +63,11 @@ class Slots:
         return self.ceiling.whole
 
     @property
+    def places(self) -> int:
+        """Return how many calls at once this worker may count on: what it holds, or its share."""
+        return max(self.leased, self.ceiling.whole // max(self.workers, 1), 1)
+
+    @property
     def fixed(self) -> int:
         return self._fixed or 0
 

@@ -198,7 +198,7 @@ class Gate:
         """Raise Crowded where waiting is of no use."""
         free = way.slots.free(self.clock()) > 0 and not way.waiters
         if not (free or way.idle):
-            way.queue.check(waiter.ticket, way.slots.leased)
+            way.queue.check(waiter.ticket, way.slots.places)
 
     def _join(self, way: Way, waiter: Waiter) -> None:
         """Queue a request, and let in whoever can go."""
