@@ -8,6 +8,7 @@ import msgspec
 
 from telemetry.gpu import Gpu
 from telemetry.pressure import Stall, pressure_of
+from telemetry.queue_news import QueueNews
 
 # Three missed reports make a host unknown, but not a pause of the network.
 LEAST_STALE_S = 5.0
@@ -125,7 +126,7 @@ class LoadNews(msgspec.Struct, frozen=True, tag="load", tag_field="type"):
         return f"load:{self.load}"
 
 
-StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews | LoadNews
+StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews | LoadNews | QueueNews
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(StateNews).decode

@@ -47,6 +47,7 @@ REASONS: dict[str, str] = {
     "memory_pressure": "the host's memory is too tight to load anything for this priority",
     "memory_unknown": "the host's memory is not known, so nothing new is loaded there",
     "uncoordinated": "loads cannot be coordinated now, so only loaded models are used",
+    "crowded": "its queue is full, or longer than the request may wait",
     "excluded": "it has failed this request already",
 }
 
@@ -109,6 +110,7 @@ class Terms:
     memory: float
     success: float
     expected_ms: float
+    wait_ms: float
     total: float
 
 
@@ -292,8 +294,7 @@ def expected_ms(
     Without a time (`now`), no load that others began is waited for.
     """
     answer_ms = offering.ttft_ms + offering.ms_per_token * likely_tokens(need)
-    # Engines answer one after another by default (OLLAMA_NUM_PARALLEL is 1).
-    queued_ms = answer_ms * (1 + offering.in_flight)
+    queued_ms = answer_ms + offering.endpoint.wait_ms
     return queued_ms if offering.loaded else queued_ms + _cold_ms(offering, need, now)
 
 
@@ -348,6 +349,7 @@ def terms(
         memory=memory,
         success=success,
         expected_ms=expected_ms(candidate, offering, need, now),
+        wait_ms=offering.endpoint.wait_ms,
         total=policy.static_score(candidate, need.task, need.priority) + dynamic,
     )
 

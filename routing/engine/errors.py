@@ -13,6 +13,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── UpstreamFault        any other 5xx, or a redirect, which is never followed
     ├── MalformedAnswer      a body that is not what the protocol says
     ├── StreamCut            the stream ended before its end marker
+    ├── Crowded              its queue is full, or too long; nobody was asked
     ├── AnswerDiverged       a second answer differs from what was sent of the first
     ├── LoadRefused          its model may not be loaded now: LoadsUncoordinated, HostLoading
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
@@ -135,6 +136,13 @@ class StreamCut(ProviderError):
     """Raised when a stream stops before its end marker."""
 
     code = "upstream_stream_cut"
+
+
+class Crowded(ProviderError):
+    """Raised when an endpoint cannot take a request in time; it was not asked."""
+
+    code = "crowded"
+    counts = False
 
 
 class AnswerDiverged(ProviderError):

@@ -109,6 +109,10 @@ class EndpointState:
     sizes_gb: dict[str, float] = field(default_factory=dict)  # of `loaded`, where it tells
     loaded_at: dict[str, float] = field(default_factory=dict)  # monotonic, by upstream name
     min_residency_s: float = 0.0
+    # What a new request would find; kept up to date by the gate of this worker.
+    wait_ms: float = 0.0
+    free_slots: int = 1
+    waiting: int = 0
 
     def residents(self) -> list[Resident]:
         """Return what is in its memory; a model that nobody offers was last used long ago."""

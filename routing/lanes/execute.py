@@ -7,6 +7,7 @@ import asyncio
 
 from routing.engine.errors import DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
+from routing.lanes import load_news
 from routing.lanes.attempt import Turn, begin
 from routing.lanes.flow import Flow, open_flow
 from routing.lanes.job import Job, Trail
@@ -68,12 +69,14 @@ async def _ask(runtime: Runtime, job: Job, candidate: Candidate, *, embed: bool)
     except BaseException:
         turn.abandon()
         raise
+    turn.last = answer
     turn.succeed()
     _learn(turn, answer)
     return answer
 
 
 def _learn(turn: Turn, answer: Answer) -> None:
+    load_news.learn_from_answer(turn.runtime, turn.candidate, answer.load_ms)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     took_ms = (turn.runtime.clock() - turn.started) * 1000 - answer.load_ms
     # A cold start says nothing about the next, warm one.

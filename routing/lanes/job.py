@@ -14,6 +14,7 @@ from telemetry.record import Attempt
 # Timers may fire this much before the clock says so.
 TIMER_GRAIN_S = 0.002
 
+OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
 
 
@@ -23,6 +24,9 @@ class Trail(msgspec.Struct):
     attempts: list[Attempt] = []
     failures: list[tuple[str, ProviderError]] = []
     answered_by: Candidate | None = None
+    queued_ms: int = 0  # in admission queues
+    queue_position: int = 0  # when it began to wait; 0: it never did
+    waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
 
     @property
     def refusals(self) -> list[RefusedByUpstream]:
@@ -44,6 +48,7 @@ class Job(msgspec.Struct, kw_only=True):
     most_attempts: int | None = None
     commit: Commit = "first_token"
     trail: Trail
+    longest_wait_s: float = 30.0  # for a place at an endpoint
 
     @property
     def need(self) -> Need:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from routing.coordination.reservations import Reservations
-from routing.engine.decide import displaced
+from routing.engine.decide import Need, displaced
 from routing.engine.errors import (
     HostLoading,
     LoadRefused,
@@ -106,6 +106,32 @@ async def ensure_loaded(
             if left_s <= 0:
                 raise
             await asyncio.sleep(min(busy.retry_after_s or ASK_AGAIN_S, ASK_AGAIN_S, left_s))
+
+
+class FleetLoader:
+    """Lets the gate load models in the order of its queues; see `lanes.loads.Loader`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def needs(self, candidate: Candidate, live: OfferingState) -> bool:
+        return needs_load(self._runtime, candidate, live)
+
+    async def load(
+        self, candidate: Candidate, live: OfferingState, need: Need, deadline: float
+    ) -> bool:
+        try:
+            await ensure_loaded(
+                self._runtime,
+                candidate,
+                live,
+                deadline=deadline,
+                patience_s=0,
+                critical=need.priority == "critical",
+            )
+        except HostLoading:
+            return False
+        return True
 
 
 def _task(

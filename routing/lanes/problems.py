@@ -9,6 +9,7 @@ import msgspec
 
 from routing.engine.errors import (
     AttemptsFailed,
+    Crowded,
     DeadlineExceeded,
     LoadRefused,
     NoCandidate,
@@ -42,6 +43,7 @@ TITLES: dict[str, str] = {
     "memory_fit": "The model does not fit its host's memory now",
     "uncoordinated": "Nothing can be loaded while Redis is away",
     "host_loading": "The model's host is loading another one",
+    "crowded": "The model's server has too many requests waiting",
     "deadline_exceeded": "The deadline passed",
     "not_ready": "The service is not ready",
     "idempotency_key_invalid": "The Idempotency-Key cannot be used",
@@ -118,7 +120,7 @@ def failure_of(exc: RoutingError) -> Failure:
         return Failure(504, exc.code, str(exc))
     if isinstance(exc, NotReady):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
-    if isinstance(exc, LoadRefused):
+    if isinstance(exc, LoadRefused | Crowded):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")

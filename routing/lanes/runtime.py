@@ -20,6 +20,7 @@ from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
 from routing.lanes import load_news
+from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
 from routing.providers.base import Provider
@@ -75,6 +76,7 @@ class Runtime:
         self.load_news: Callable[[LoadNews], None] = _tell_nobody
         self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self.node = socket.gethostname()
+        self.gate = Gate(clock)
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -85,6 +87,7 @@ class Runtime:
         self.state.bind(policy)
         self.policy = policy
         self._renew_providers(policy)
+        self.gate.bind(policy, self.state)
         self.ready = True
 
     def admit(self) -> None:
@@ -133,7 +136,7 @@ class Runtime:
             self._hear_host(news)
         elif isinstance(news, LoadNews):
             load_news.hear_load(self, news)
-        else:
+        elif isinstance(news, BreakerNews):
             self._hear_breaker(news)
 
     def learn(
@@ -197,6 +200,7 @@ class Runtime:
         endpoint.version = news.version
         endpoint.at = news.at
         self.state.endpoint_changed(news.endpoint)
+        self.gate.pump(news.endpoint)
 
     def _hear_host(self, news: HostNews) -> None:
         # This host's own figures are fresher than anybody's report of them.

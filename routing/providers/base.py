@@ -41,6 +41,8 @@ class Answer(msgspec.Struct, kw_only=True):
     usage: Usage | None = None
     load_ms: float = 0.0  # what a cold start cost, where the upstream says so
     work_ms: float = 0.0  # of the generation alone, where the upstream says so
+    waited_ms: float | None = None  # in the upstream's own queue, where it says so
+    busy_ms: float = 0.0  # what its work took, by its own account
     vectors: list[list[float]] | None = None
 
 
@@ -52,6 +54,8 @@ class Piece(msgspec.Struct, kw_only=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     load_ms: float = 0.0
+    waited_ms: float | None = None
+    busy_ms: float = 0.0
     thinking: bool = False  # it holds a thought, which is not passed on
 
 

@@ -44,9 +44,22 @@ class _Line(msgspec.Struct):
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
-    load_duration: int = 0  # nanoseconds
+    load_duration: int = 0  # nanoseconds, like every duration
+    total_duration: int = 0
+    prompt_eval_duration: int = 0
     eval_duration: int = 0
     error: str | None = None
+
+    @property
+    def busy_ms(self) -> float:
+        return (self.prompt_eval_duration + self.eval_duration) / _NS_PER_MS
+
+    @property
+    def waited_ms(self) -> float | None:
+        """Return how long the request waited inside: what it took beyond all the work."""
+        if self.total_duration <= 0:
+            return None
+        return max(0.0, (self.total_duration - self.load_duration) / _NS_PER_MS - self.busy_ms)
 
     @property
     def text(self) -> str:
@@ -107,6 +120,8 @@ class OllamaProvider:
             usage=line.usage,
             load_ms=line.load_duration / _NS_PER_MS,
             work_ms=line.eval_duration / _NS_PER_MS,
+            waited_ms=line.waited_ms,
+            busy_ms=line.busy_ms,
         )
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
@@ -195,6 +210,8 @@ class OllamaProvider:
             finish_reason="tool_calls" if called_tools else _finish(line.done_reason),
             usage=line.usage,
             load_ms=line.load_duration / _NS_PER_MS,
+            waited_ms=line.waited_ms,
+            busy_ms=line.busy_ms,
         )
 
     def _malformed(self) -> MalformedAnswer:

@@ -1,5 +1,7 @@
 """What a cold load needs, what it displaces, and what is said of it."""
 
+from typing import Any
+
 import pytest
 
 from routing.engine.catalog import EndpointSpec, OfferingSpec
@@ -15,7 +17,7 @@ BIG = model("big", ram_required_gb=6.0)
 OTHER = model("other", ram_required_gb=5.0)
 
 
-def resident(name: str, used_at: float, **more: float) -> Resident:
+def resident(name: str, used_at: float, **more: Any) -> Resident:
     return Resident(name, **{"size_gb": 2.0, "loaded_at": 0.0, "used_at": used_at, **more})
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from routing.coordination.reservations import Reservations
+from routing.lanes.loading import FleetLoader
 from tests.cast import ALPHA, BETA, VECTORS, document
 from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import CHAT, ROUTE, SetStage, Stage, at
@@ -15,6 +16,7 @@ STREAMED = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}],
 async def cold(set_stage: SetStage, host: SimulatedHost) -> Stage:
     """Three models, none in memory, at a simulator on this machine."""
     stage: Stage = await set_stage(document((ALPHA, BETA, VECTORS), (at(host.url, host="local"),)))
+    stage.runtime.gate.loader = FleetLoader(stage.runtime)
     return stage
 
 

@@ -247,7 +247,7 @@ async def served(server: Upstream) -> AsyncIterator[OllamaProvider]:
 
 async def test_every_call_pins_the_same_load_options() -> None:
     async with upstream() as server, served(server) as provider:
-        pins = {"num_ctx": 8192, "keep_alive": "30m"}
+        pins: dict[str, Any] = {"num_ctx": 8192, "keep_alive": "30m"}
         line_ = said("a", **LAST, **COUNTS)
         vectors = line(embeddings=[[1.0]])
         server.will(answer(line_), answer(line_), answer(vectors), answer(line_), answer(vectors))
