@@ -79,7 +79,7 @@ async def measure(redis_url: str, changes: int = CHANGES) -> list[dict[str, Any]
         async with AsyncExitStack() as stack:
             return await _measure(stack, redis_url, folder, changes)
     finally:
-        service.sample = sample
+        service.sample = sample  # type: ignore[attr-defined]
         shutil.rmtree(folder)
 
 
@@ -90,7 +90,7 @@ async def _measure(
     for name in ("here", "there"):
         (folder / name).mkdir()
         machines[name] = Machine(folder / name)
-    service.sample = machines["here"].sampler().sample
+    service.sample = machines["here"].sampler().sample  # type: ignore[attr-defined]
     plane = service.DataPlane(
         redis_url=redis_url,
         spool_dir=folder,

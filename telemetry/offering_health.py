@@ -8,6 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from telemetry import redis_names, state_news
+from telemetry.queue_news import QueueNews
 from telemetry.redis_client import raw_hash
 from telemetry.state_news import BreakerNews, EndpointNews, HostNews, ModelHealthNews, StateNews
 
@@ -59,6 +60,7 @@ class NewsBoard:
     breakers: dict[str, BreakerNews] = field(default_factory=dict)
     models: dict[tuple[str, str], ModelHealthNews] = field(default_factory=dict)
     hosts: dict[str, HostNews] = field(default_factory=dict)
+    queues: dict[str, QueueNews] = field(default_factory=dict)
 
     @classmethod
     def from_messages(cls, messages: Iterable[bytes]) -> "NewsBoard":
@@ -83,6 +85,8 @@ class NewsBoard:
                 self.models[news.model, news.endpoint] = news
             case HostNews():
                 self.hosts[news.host] = news
+            case QueueNews():
+                self.queues[news.worker] = news
 
     def has_news_of(self, endpoint: str, now: float | None = None) -> bool:
         """Return whether somebody looked at an endpoint lately."""

@@ -19,3 +19,6 @@ LIVE_LAST = PREFIX + "live:last"  # JSON: the last state sent to dashboards, for
 LOADS = PREFIX + "loads"  # hash: by conductor, MessagePack of [at, {model: requests in flight}]
 IDEMPOTENCY = PREFIX + "idempotency:"  # + keyed hash: who makes an answer, or the sealed answer
 PRESSED_HOSTS = PREFIX + "hosts:pressed"  # set: reporting hosts whose crossing was told
+RESERVATIONS = PREFIX + "reservations:"  # + host: hash, memory promised to loads, by what is loaded
+SLOTS = PREFIX + "slots:"  # + endpoint: hash, who holds how many of its places
+SLOTS_CHANNEL = PREFIX + "slots"  # the name of an endpoint somebody waits for, or gave back

@@ -8,6 +8,7 @@ import msgspec
 
 from telemetry.gpu import Gpu
 from telemetry.pressure import Stall, pressure_of
+from telemetry.queue_news import QueueNews
 
 # Three missed reports make a host unknown, but not a pause of the network.
 LEAST_STALE_S = 5.0
@@ -25,7 +26,9 @@ class EndpointNews(msgspec.Struct, frozen=True, tag="endpoint", tag_field="type"
     version: str = ""
     simulated: bool = False
     error: str = ""
-    loaded_mb: tuple[float, ...] = ()  # memory of each one in `loaded`, where the endpoint tells
+    loaded_mb: tuple[float, ...] = ()  # all memory of each one in `loaded`, where it tells
+    loaded_gpu_mb: tuple[float, ...] = ()  # the part of that which a GPU addresses
+    loaded_ctx: tuple[int, ...] = ()  # the context each was loaded with; 0: not told
 
     @property
     def key(self) -> str:
@@ -98,7 +101,32 @@ class BreakerNews(msgspec.Struct, frozen=True, tag="breaker", tag_field="type"):
         return f"breaker:{self.offering}"
 
 
-StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews
+class LoadNews(msgspec.Struct, frozen=True, tag="load", tag_field="type"):
+    """A model is being loaded, or was, and what that takes; the last word is kept for new workers.
+
+    `need_gb` and `load_ms` are what was learned so far, 0 where nothing was.
+    """
+
+    load: str  # `Candidate.load_key`
+    host: str
+    endpoint: str
+    model: str  # as the endpoint knows it
+    state: str  # loading, loaded, failed, learned
+    at: float  # seconds since the epoch
+    ready_at: float = 0.0  # while loading: when it should be done
+    lapses_at: float = 0.0  # from when on its memory is not reserved any more
+    reserved_gb: float = 0.0
+    need_gb: float = 0.0
+    load_ms: float = 0.0
+    worker: str = ""
+    node: str = ""  # whose `local` is meant
+
+    @property
+    def key(self) -> str:
+        return f"load:{self.load}"
+
+
+StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews | LoadNews | QueueNews
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(StateNews).decode

@@ -34,6 +34,7 @@ def run(context: Context) -> int:
     if hours:
         show_history(context.console, items(answer.document, "history"), hours)
         show_requests(context.console, items(answer.document, "requests"))
+    show_admission(context.console, items(answer.document, "admission"))
     return OK
 
 
@@ -68,6 +69,24 @@ def _host(host: Mapping[str, object]) -> list[Cell]:
         figure(free, "", 2),
         figure(host.get("ageSeconds"), "", 1),
     ]
+
+
+def show_admission(console: Console, queues: Sequence[Mapping[str, object]]) -> None:
+    """Print who runs and waits at each endpoint; nothing where no worker tells."""
+    if not queues:
+        return
+    console.line()
+    console.table(
+        ["Endpoint", "Running", "Waiting", "Limit", "Expected wait"],
+        [
+            [
+                Cell(str(queue.get("endpoint"))),
+                *(figure(queue.get(key), "", 0) for key in ("running", "waiting", "limit")),
+                figure(queue.get("expectedWaitMs"), "ms", digits=0),
+            ]
+            for queue in queues
+        ],
+    )
 
 
 def show_history(console: Console, samples: Sequence[Mapping[str, object]], hours: int) -> None:

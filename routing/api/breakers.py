@@ -13,12 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from routing.api.status import current_board
 from routing.policy.export import document_from_orm
 from routing.policy.offered import known_offerings
 from routing.policy.parsing import nearest
 from routing.policy.resets import reset_breakers
 from telemetry.api.problem import PROBLEMS, DatabaseAway
+from telemetry.current_board import current_board
 from telemetry.offering_health import BREAKER_ORDER, KnownOffering, NewsBoard
 
 

@@ -5,6 +5,7 @@ changes, and stops as soon as no later offering could still enter the best few. 
 makes a decision among thousands of offerings cost about as much as one among dozens.
 """
 
+import math
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from msgspec.structs import replace
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import QUALITY_TIERS
 from routing.engine.errors import NoCandidate, Rejection, UnknownModel
+from routing.engine.memory import Resident, eviction
 from routing.engine.policy import Candidate, Policy
 from routing.engine.pressure import may_load
-from routing.engine.state import FleetState, OfferingState
+from routing.engine.state import FleetState, HostState, OfferingState
 
 Clock = Callable[[], float]  # seconds, monotonic
 
@@ -26,6 +28,8 @@ BEST = 6
 # An expected answer time of this long halves the latency score.
 LATENCY_HALF_MS = 5000.0
 DEFAULT_OUTPUT_TOKENS = 512
+# A model last used this long ago is half as likely to be asked for as one just used.
+RECENT_S = 60.0
 # Upper bounds are summed in another order than scores, so they may be short by a few ulps.
 ROUNDING = 1e-12
 
@@ -42,6 +46,8 @@ REASONS: dict[str, str] = {
     "memory_fit": "loading the model would not fit the host's free memory",
     "memory_pressure": "the host's memory is too tight to load anything for this priority",
     "memory_unknown": "the host's memory is not known, so nothing new is loaded there",
+    "uncoordinated": "loads cannot be coordinated now, so only loaded models are used",
+    "crowded": "its queue is full, or longer than the request may wait",
     "excluded": "it has failed this request already",
 }
 
@@ -104,6 +110,7 @@ class Terms:
     memory: float
     success: float
     expected_ms: float
+    wait_ms: float
     total: float
 
 
@@ -158,7 +165,7 @@ def _best(policy: Policy, state: FleetState, need: Need, floor: int, now: float)
         # An upper bound first: most candidates of a long list end here.
         if score + weight_latency * fastest + ROUNDING < entry:
             continue
-        score += weight_latency * latency_score(candidate, offering, need)
+        score += weight_latency * latency_score(candidate, offering, need, now)
         if score >= entry:
             # The id breaks ties: equal candidates must always rank the same way.
             insort(best, (-score, candidate.id, candidate))
@@ -195,7 +202,7 @@ def _admitted(
 ) -> list[Scored]:
     """Score the given offerings regardless of the quality floor: somebody named them."""
     able = [
-        Scored(terms(policy, c, state.live[c.index], need).total, c)
+        Scored(terms(policy, c, state.live[c.index], need, now).total, c)
         for c in candidates
         if _can(c, need) and not rejection(c, state.live[c.index], need, now)
     ]
@@ -219,7 +226,7 @@ def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: fl
         return "breaker_open"
     if need.prompt_tokens + (need.max_tokens or 1) > candidate.context_length:
         return "context_length"
-    if not offering.loaded and (refused := _memory_refusal(candidate, offering, need, now)):
+    if not offering.loaded and (refused := _memory_refusal(offering, need, now)):
         return refused
     if need.cost_limit_nusd is not None and (refused := _cost_refusal(candidate, need)):
         return refused
@@ -228,7 +235,7 @@ def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: fl
     return ""
 
 
-def _memory_refusal(candidate: Candidate, offering: OfferingState, need: Need, now: float) -> str:
+def _memory_refusal(offering: OfferingState, need: Need, now: float) -> str:
     host = offering.host
     if host is None:
         return ""
@@ -236,8 +243,27 @@ def _memory_refusal(candidate: Candidate, offering: OfferingState, need: Need, n
         return "memory_unknown"
     if not may_load(host.level, need.priority):
         return "memory_pressure"
-    fits = candidate.ram_gb <= host.room_gb(critical=need.priority == "critical")
-    return "" if fits else "memory_fit"
+    if now < host.alone_until:
+        return "uncoordinated"
+    if offering.load_key == host.loading:
+        return ""
+    critical = need.priority == "critical"
+    return "memory_fit" if displaced(offering, host, now, critical=critical) is None else ""
+
+
+def displaced(
+    offering: OfferingState, host: HostState, now: float, *, critical: bool
+) -> tuple[Resident, ...] | None:
+    """Return the models that a cold load would push out of memory; None if it does not fit."""
+    short_gb = offering.need_gb - (host.room_gb(critical=critical) - host.reserved_gb)
+    endpoint = offering.endpoint
+    if short_gb <= 0:
+        return ()
+    if not endpoint.sizes_gb:
+        return None
+    return eviction(
+        endpoint.residents(), short_gb, now=now, min_residency_s=endpoint.min_residency_s
+    )
 
 
 def _cost_refusal(candidate: Candidate, need: Need) -> str:
@@ -260,16 +286,40 @@ def likely_tokens(need: Need) -> int:
     return DEFAULT_OUTPUT_TOKENS if most is None or most > DEFAULT_OUTPUT_TOKENS else most
 
 
-def expected_ms(candidate: Candidate, offering: OfferingState, need: Need) -> float:
-    """Return the expected time to a whole answer, in ms: queue, load if cold, and generation."""
+def expected_ms(
+    candidate: Candidate, offering: OfferingState, need: Need, now: float = math.inf
+) -> float:
+    """Return the expected time to a whole answer, in ms: queue, load if cold, and generation.
+
+    Without a time (`now`), no load that others began is waited for.
+    """
     answer_ms = offering.ttft_ms + offering.ms_per_token * likely_tokens(need)
-    # Engines answer one after another by default (OLLAMA_NUM_PARALLEL is 1).
-    queued_ms = answer_ms * (1 + offering.in_flight)
-    return queued_ms if offering.loaded else queued_ms + candidate.load_prior_ms
+    queued_ms = answer_ms + offering.endpoint.wait_ms
+    return queued_ms if offering.loaded else queued_ms + _cold_ms(offering, need, now)
 
 
-def latency_score(candidate: Candidate, offering: OfferingState, need: Need) -> float:
-    return LATENCY_HALF_MS / (LATENCY_HALF_MS + expected_ms(candidate, offering, need))
+def _cold_ms(offering: OfferingState, need: Need, now: float) -> float:
+    """Return what a cold start adds: the host's load under way, its own, and what it undoes."""
+    host = offering.host
+    if host is None or now == math.inf:
+        return offering.load_ms
+    wait_ms = max(host.ready_at - now, 0.0) * 1000
+    if offering.load_key == host.loading:
+        return wait_ms
+    cold_ms = wait_ms + offering.load_ms
+    victims = displaced(offering, host, now, critical=need.priority == "critical")
+    return cold_ms + sum(_return_ms(victim, now) for victim in victims) if victims else cold_ms
+
+
+def _return_ms(victim: Resident, now: float) -> float:
+    """Return what bringing a displaced model back costs: less, the longer nobody used it."""
+    return victim.load_ms / (1 + max(now - victim.used_at, 0.0) / RECENT_S)
+
+
+def latency_score(
+    candidate: Candidate, offering: OfferingState, need: Need, now: float = math.inf
+) -> float:
+    return LATENCY_HALF_MS / (LATENCY_HALF_MS + expected_ms(candidate, offering, need, now))
 
 
 def memory_score(candidate: Candidate, offering: OfferingState) -> float:
@@ -279,14 +329,16 @@ def memory_score(candidate: Candidate, offering: OfferingState) -> float:
         return 1.0
     if host.total_gb <= 0:
         return 0.0
-    left = (host.available_gb - candidate.ram_gb) / host.total_gb
+    left = (host.available_gb - host.reserved_gb - offering.need_gb) / host.total_gb
     return min(1.0, max(0.0, left))
 
 
-def terms(policy: Policy, candidate: Candidate, offering: OfferingState, need: Need) -> Terms:
+def terms(
+    policy: Policy, candidate: Candidate, offering: OfferingState, need: Need, now: float
+) -> Terms:
     """Return every part of one candidate's score."""
     weight_latency, weight_memory, weight_success = policy.dynamic_weights[need.priority]
-    latency = latency_score(candidate, offering, need)
+    latency = latency_score(candidate, offering, need, now)
     memory = memory_score(candidate, offering)
     success = offering.success_rate
     dynamic = weight_latency * latency + weight_memory * memory + weight_success * success
@@ -296,7 +348,8 @@ def terms(policy: Policy, candidate: Candidate, offering: OfferingState, need: N
         latency=latency,
         memory=memory,
         success=success,
-        expected_ms=expected_ms(candidate, offering, need),
+        expected_ms=expected_ms(candidate, offering, need, now),
+        wait_ms=offering.endpoint.wait_ms,
         total=policy.static_score(candidate, need.task, need.priority) + dynamic,
     )
 
@@ -318,7 +371,7 @@ def _explain_one(
     else:
         reason = rejection(candidate, offering, need, now)
     if not reason:
-        return Explained(candidate, terms=terms(policy, candidate, offering, need))
+        return Explained(candidate, terms=terms(policy, candidate, offering, need, now))
     detail = _detail(reason, candidate, offering, need)
     refused = Rejection(candidate.model_name, candidate.endpoint_name, reason, detail)
     return Explained(candidate, rejection=refused)
@@ -326,14 +379,22 @@ def _explain_one(
 
 def _detail(reason: str, candidate: Candidate, offering: OfferingState, need: Need) -> str:
     if reason == "memory_fit" and offering.host is not None:
-        room = offering.host.room_gb(critical=need.priority == "critical")
-        return f"needs {candidate.ram_gb:.1f} GB, {max(room, 0.0):.1f} GB may be used"
+        return _memory_detail(offering, offering.host, critical=need.priority == "critical")
     if reason == "context_length":
         asked = need.prompt_tokens + (need.max_tokens or 1)
         return f"about {asked} tokens asked, context holds {candidate.context_length}"
     if reason == "quality_floor":
         return f"{candidate.model.quality_tier} is below {QUALITY_TIERS[need.floor]}"
     return REASONS[reason]
+
+
+def _memory_detail(offering: OfferingState, host: HostState, *, critical: bool) -> str:
+    room_gb = host.room_gb(critical=critical) - host.reserved_gb
+    said = f"needs {offering.need_gb:.1f} GB, {max(room_gb, 0.0):.1f} GB may be used"
+    for key, load in sorted(host.loads.items()):
+        what = key.partition("/")[2].partition("#")[0]
+        said += f", {load.need_gb:.1f} GB reserved for {what}"
+    return said
 
 
 def _nobody(

@@ -13,7 +13,9 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── UpstreamFault        any other 5xx, or a redirect, which is never followed
     ├── MalformedAnswer      a body that is not what the protocol says
     ├── StreamCut            the stream ended before its end marker
+    ├── Crowded              its queue is full, or too long; nobody was asked
     ├── AnswerDiverged       a second answer differs from what was sent of the first
+    ├── LoadRefused          its model may not be loaded now: LoadsUncoordinated, HostLoading
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
 
@@ -136,11 +138,37 @@ class StreamCut(ProviderError):
     code = "upstream_stream_cut"
 
 
+class Crowded(ProviderError):
+    """Raised when an endpoint cannot take a request in time; it was not asked."""
+
+    code = "crowded"
+    counts = False
+
+
 class AnswerDiverged(ProviderError):
     """Raised when a new answer does not begin with what was released of a broken one."""
 
     code = "answer_diverged"
     counts = False  # another answer is no fault
+
+
+class LoadRefused(ProviderError):
+    """Raised when a model may not be loaded now; its engine was not asked."""
+
+    code = "memory_fit"
+    counts = False
+
+
+class LoadsUncoordinated(LoadRefused):
+    """Raised while nobody can say what other workers load: only loaded models are used."""
+
+    code = "uncoordinated"
+
+
+class HostLoading(LoadRefused):
+    """Raised while the host is busy with a load; `retry_after_s` is when it should be done."""
+
+    code = "host_loading"
 
 
 class RefusedByUpstream(ProviderError):

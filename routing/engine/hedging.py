@@ -71,8 +71,11 @@ def _is_ready(offering: OfferingState) -> bool:
     """Return whether a call would be worked on at once: no load, no queue, and no probe."""
     if offering.breaker.state is not BreakerState.CLOSED or not offering.loaded:
         return False
-    # A machine of its own may answer one after another; others are many behind one name.
-    return offering.host is None or not any(o.in_flight for o in offering.endpoint.offerings)
+    endpoint = offering.endpoint
+    if not any(o.in_flight for o in endpoint.offerings):
+        return not endpoint.waiting
+    # A machine may answer one after another; others are many behind one name.
+    return offering.host is None and endpoint.free_slots > 0 and not endpoint.waiting
 
 
 def _does(candidate: Candidate, first: Candidate, need: Need) -> bool:

@@ -17,6 +17,7 @@ from routing.engine.catalog import (
     PolicyDocument,
     ProfileSpec,
 )
+from routing.engine.memory import load_key, planned_need_gb
 
 # Before an offering was ever called: (ms to the first token, ms per token). Ranges of Ollama on a
 # desktop CPU or a small GPU; the first answers replace them (see OfferingState.observe).
@@ -49,6 +50,7 @@ class Candidate:
         "id",
         "index",
         "input_nusd",
+        "load_key",
         "load_prior_ms",
         "model",
         "model_name",
@@ -78,11 +80,16 @@ class Candidate:
         self.quality = self.rank / 3
         # A pinned context is what the engine was told to load; asking beyond it would be cut.
         self.context_length = min(offering.num_ctx or model.context_length, model.context_length)
-        self.ram_gb = model.ram_required_gb
+        self.ram_gb = planned_need_gb(
+            model.ram_required_gb, model.kv_mb_per_1k_tokens, offering.num_ctx
+        )
+        self.load_key = load_key(
+            endpoint.host, endpoint.name, self.upstream_model, offering.num_ctx
+        )
         self.input_nusd = to_nusd(model.cost_per_1k_input_usd)
         self.output_nusd = to_nusd(model.cost_per_1k_output_usd)
         self.ttft_prior_ms, self.ms_per_token_prior = SPEED_PRIOR_MS[model.speed]
-        self.load_prior_ms = LOAD_PRIOR_MS_PER_GB * model.ram_required_gb
+        self.load_prior_ms = LOAD_PRIOR_MS_PER_GB * self.ram_gb
         self.cost_score = self._cost_score()
 
     def _cost_score(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
 from routing.engine.durations import Durations
+from routing.engine.memory import Learned, Resident
 from routing.engine.pace import UsualPace
 from routing.engine.policy import Candidate, Policy
 from routing.engine.pressure import level_of, next_level
@@ -16,6 +17,16 @@ from routing.engine.pressure import level_of, next_level
 EWMA_ALPHA = 0.2
 # An older measurement of a host that does not say how often it reports says nothing.
 HOST_STALE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """A load that takes memory of a host; times are monotonic seconds."""
+
+    need_gb: float
+    ready_at: float  # when it should be done; 0: it is
+    lapses_at: float
+    floor_gb: float  # what will be available once all of it is visible
 
 
 @dataclass(slots=True)
@@ -30,6 +41,11 @@ class HostState:
     cpu_percent: float = 0.0
     swap_percent: float = 0.0
     at: float = 0.0
+    loads: dict[str, HostLoad] = field(default_factory=dict)  # under way or just done, anybody's
+    reserved_gb: float = 0.0  # what they need and no measurement shows yet
+    loading: str = ""  # the key of the one under way
+    ready_at: float = 0.0  # when that one should be done
+    alone_until: float = 0.0  # until then loads cannot be coordinated
 
     stale_after_s: float = HOST_STALE_S
     level: str = ""  # with hysteresis: see `press`
@@ -54,6 +70,30 @@ class HostState:
         buffer_gb = self.total_gb * (0.02 if critical else 0.10)
         return self.available_gb - buffer_gb
 
+    def note_load(
+        self, key: str, need_gb: float, *, ready_at: float, lapses_at: float, now: float
+    ) -> None:
+        """Take note of a load; one that is done counts until measurements can show it."""
+        known = self.loads.get(key)
+        floor_gb = known.floor_gb if known else self.available_gb - need_gb
+        self.loads[key] = HostLoad(need_gb, ready_at, lapses_at, floor_gb)
+        self.lapse(now)
+
+    def forget_load(self, key: str, now: float) -> None:
+        self.loads.pop(key, None)
+        self.lapse(now)
+
+    def lapse(self, now: float) -> None:
+        """Forget the loads whose time is up, and see how much of the others is visible."""
+        self.loads = {key: load for key, load in self.loads.items() if load.lapses_at > now}
+        hidden = (self.available_gb - load.floor_gb for load in self.loads.values())
+        needs = (load.need_gb for load in self.loads.values())
+        self.reserved_gb = sum(
+            min(need, max(left, 0.0)) for need, left in zip(needs, hidden, strict=True)
+        )
+        under_way = [(load.ready_at, key) for key, load in self.loads.items() if load.ready_at]
+        self.ready_at, self.loading = max(under_way, default=(0.0, ""))
+
 
 @dataclass(slots=True)
 class EndpointState:
@@ -67,6 +107,30 @@ class EndpointState:
     version: str = ""
     at: float = 0.0
     offerings: list["OfferingState"] = field(default_factory=list, repr=False)  # all it serves
+    sizes_gb: dict[str, float] = field(default_factory=dict)  # of `loaded`, where it tells
+    loaded_at: dict[str, float] = field(default_factory=dict)  # monotonic, by upstream name
+    min_residency_s: float = 0.0
+    # What a new request would find; kept up to date by the gate of this worker.
+    wait_ms: float = 0.0
+    free_slots: int = 1
+    waiting: int = 0
+
+    def residents(self) -> list[Resident]:
+        """Return what is in its memory; a model that nobody offers was last used long ago."""
+        used = {name: o for o in self.offerings for name in _spellings(o.upstream_model)}
+        found = []
+        for name, size_gb in self.sizes_gb.items():
+            if name not in self.loaded:
+                continue
+            offering = used.get(name)
+            since = self.loaded_at.get(name, 0.0)
+            if offering is None:
+                found.append(Resident(name, size_gb, since, since))
+                continue
+            at = max(offering.used_at, since)
+            busy, load_ms = offering.in_flight, offering.load_ms
+            found.append(Resident(name, size_gb, since, at, busy, load_ms))
+        return found
 
 
 class OfferingState:
@@ -82,13 +146,17 @@ class OfferingState:
         "host",
         "id",
         "in_flight",
+        "load_key",
+        "load_ms",
         "loaded",
         "ms_per_token",
+        "need_gb",
         "success_rate",
         "ttft_ms",
         "unusable",
         "upstream_model",
         "usual",
+        "used_at",
     )
 
     def __init__(
@@ -110,8 +178,17 @@ class OfferingState:
         self.answer_times = Durations()
         self.loaded = host is None
         self.available = True
+        self.used_at = 0.0  # when this worker last called it, monotonic
+        self.load_key = candidate.load_key
+        self.need_gb = candidate.ram_gb  # corrected by what was seen, as is `load_ms`
+        self.load_ms = candidate.load_prior_ms
         self.unusable = ""  # reason code that no request can change, or ""
         self.refresh()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the ways its endpoint may write its model."""
+        return _spellings(self.upstream_model)
 
     def refresh(self) -> None:
         """Recompute what follows from the endpoint's news."""
@@ -182,6 +259,7 @@ class FleetState:
     offerings: dict[str, OfferingState] = field(default_factory=dict)
     live: list[OfferingState] = field(default_factory=list)
     unhealthy: set[tuple[str, str]] = field(default_factory=set)  # (model, endpoint or "")
+    learned: dict[str, Learned] = field(default_factory=dict)  # by `Candidate.load_key`
     # Lower bounds over all offerings since the last bind: they bound every latency score above.
     least_ttft_ms: float = 0.0
     least_ms_per_token: float = 0.0
@@ -192,8 +270,11 @@ class FleetState:
         self.offerings = kept
         self.live = [kept[c.id] for c in policy.candidates]
         self._gather()
+        for name, spec in policy.endpoints.items():
+            self.endpoint(name).min_residency_s = spec.min_residency_s
         for candidate, state in zip(policy.candidates, self.live, strict=True):
             state.healthy = not self._is_unhealthy(candidate.model_name, candidate.endpoint_name)
+            self._recall(candidate, state)
             state.refresh()
         self.least_ttft_ms = min((s.ttft_ms for s in self.live), default=0.0)
         self.least_ms_per_token = min((s.ms_per_token for s in self.live), default=0.0)
@@ -203,6 +284,23 @@ class FleetState:
             endpoint.offerings = []
         for state in self.live:
             state.endpoint.offerings.append(state)
+
+    def _recall(self, candidate: Candidate, state: OfferingState) -> None:
+        """Let what was learned of a load stand for what is planned, whatever the policy."""
+        known = self.learned.get(candidate.load_key) or Learned()
+        state.load_key = candidate.load_key
+        state.need_gb = known.need_gb or candidate.ram_gb
+        state.load_ms = known.load_ms or candidate.load_prior_ms
+
+    def learn_load(self, key: str, *, need_gb: float = 0.0, load_ms: float = 0.0) -> None:
+        """Take over what a load needs or takes, as measured; 0 says nothing."""
+        known = self.learned.setdefault(key, Learned())
+        known.need_gb = need_gb or known.need_gb
+        known.load_ms = load_ms or known.load_ms
+        for state in self.live:
+            if state.load_key == key:
+                state.need_gb = known.need_gb or state.need_gb
+                state.load_ms = known.load_ms or state.load_ms
 
     def frozen(self) -> "FleetState":
         """Return a view that stays aligned with the policy bound now when another one is bound.
@@ -248,8 +346,9 @@ class FleetState:
 
     def forget_endpoint(self, name: str) -> None:
         """Drop what was seen of an endpoint: from now on the name stands for another server."""
-        served = self.endpoint(name).offerings
-        self.endpoints[name] = endpoint = EndpointState(name, offerings=served)
+        gone = self.endpoint(name)
+        self.endpoints[name] = endpoint = EndpointState(name, offerings=gone.offerings)
+        endpoint.min_residency_s = gone.min_residency_s
         for state in self.live:
             if state.endpoint.name == name:
                 state.endpoint = endpoint

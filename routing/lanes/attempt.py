@@ -3,12 +3,16 @@
 from collections.abc import Callable
 
 from routing.engine.breaker import BreakerState
+from routing.engine.concurrency import Outcome
 from routing.engine.decide import expected_ms
 from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
+from routing.lanes.entry import enter, enter_at_once
+from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
+from routing.providers.base import Answer, Piece
 from telemetry.record import HEDGE_LOST, Attempt
 
 CHARS_PER_TOKEN = 4
@@ -27,25 +31,43 @@ class Turn:
         "ended",
         "heard",
         "job",
+        "last",
         "live",
         "over",
+        "passed",
         "runtime",
         "started",
+        "ttft_ms",
         "unseen_tokens",
         "when_heard",
     )
 
     def __init__(
-        self, runtime: Runtime, job: Job, candidate: Candidate, live: OfferingState, started: float
+        self,
+        runtime: Runtime,
+        job: Job,
+        candidate: Candidate,
+        live: OfferingState,
+        started: float,
+        passed: Pass | None,
     ) -> None:
         self.runtime, self.job, self.candidate, self.live = runtime, job, candidate, live
-        self.started = started
+        self.started, self.passed = started, passed
+        # What the upstream said of its own work, and when it began to speak.
+        self.last: Answer | Piece | None = None
+        self.ttft_ms: float | None = None
         self.chars = 0  # of the answer, as far as it came
         self.unseen_tokens = 0  # most that may be made before any comes
         self.heard = False
         self.when_heard: Callable[[], None] | None = None
         self.over = False
         self.ended = 0.0
+
+    def speaks(self, ttft_ms: float) -> None:
+        """The answer has begun: whatever had to be loaded is loaded."""
+        self.ttft_ms = ttft_ms
+        if self.passed is not None:
+            self.passed.answering()
 
     def commit(self) -> bool:
         """Let this be the attempt whose answer counts; False if it may not be any more."""
@@ -59,17 +81,18 @@ class Turn:
 
     def succeed(self) -> bool:
         """The upstream answered; False if that is of no use any more."""
-        if not self.commit() or not self._end():
+        if not self.commit() or not self._end(self._outcome()):
             return False
         self._note("", 0)
         self.job.trail.answered_by = self.candidate
+        self.live.used_at = self.ended
         if self.live.breaker.succeed(self.ended, began=self.started):
             self.runtime.breaker_changed(self.live)
         return True
 
     def fail(self, error: ProviderError) -> None:
         """The upstream did not answer, or not wholly."""
-        if not self._end():
+        if not self._end(outcome_of(error)):
             return
         self._note(error.code, self.tokens)
         self.job.trail.failures.append((self.candidate.model_name, error))
@@ -103,6 +126,10 @@ class Turn:
         if self._end():
             self.live.breaker.abandon(self.started)
 
+    def withdraw(self) -> None:
+        """Nobody was called, and whoever refused that has told the breaker."""
+        self._end()
+
     @property
     def tokens(self) -> int:
         """About how many tokens of the answer came."""
@@ -120,13 +147,24 @@ class Turn:
     def expected_ms(self) -> float:
         return expected_ms(self.candidate, self.live, self.job.need)
 
-    def _end(self) -> bool:
+    def _outcome(self) -> Outcome:
+        last, cold = self.last, self.passed is not None and self.passed.cold
+        return Outcome(
+            # A model that was loaded first says nothing of how busy its endpoint is.
+            ttft_ms=None if cold else self.ttft_ms,
+            queued_ms=last.waited_ms if last else None,
+            busy_ms=last.busy_ms if last else None,
+        )
+
+    def _end(self, outcome: Outcome | None = None) -> bool:
         """Give back what the attempt held; False if it was over already."""
         if self.over:
             return False
         self.over = True
         self.ended = self.runtime.clock()
         self.live.in_flight -= 1
+        if self.passed is not None:
+            self.passed.leave(outcome)
         return True
 
     def _note(self, error_type: str, tokens: int) -> None:
@@ -137,14 +175,60 @@ class Turn:
         )
 
 
-async def begin(runtime: Runtime, job: Job, candidate: Candidate) -> Turn | None:
-    """Return an attempt that may call its upstream now; None where it may not."""
-    live, started = runtime.live(candidate), runtime.clock()
-    if live is None or not live.breaker.begin(started):
+async def begin(
+    runtime: Runtime, job: Job, candidate: Candidate, *, at_once: bool = False
+) -> Turn | None:
+    """Return an attempt that may call its upstream now; None where it may not.
+
+    It waits for its place and its model, as long as the request may; with `at_once`, not at all.
+    """
+    live, asked = runtime.live(candidate), runtime.clock()
+    if live is None or not live.breaker.allows(asked):
         return None
-    if live.breaker.state is not CLOSED and not await runtime.allow_probe(
-        runtime, live, started, job.deadline
-    ):
+    try:
+        way_in = enter_at_once if at_once else enter
+        passed = await way_in(runtime, job, candidate, live)
+    except (ProviderError, TimeoutError) as exc:
+        _not_loaded(runtime, job, candidate, live, asked, exc)
+        return None
+    if passed is None:
+        return None
+    started = runtime.clock()
+    if not live.breaker.begin(started):
+        passed.leave()
         return None
     live.in_flight += 1
-    return Turn(runtime, job, candidate, live, started)
+    turn = Turn(runtime, job, candidate, live, started, passed)
+    if live.breaker.state is not CLOSED and not await _may_probe(turn):
+        return None
+    return turn
+
+
+async def _may_probe(turn: Turn) -> bool:
+    """Return whether this call is the fleet's probe; if not, it has ended."""
+    allowed = False
+    try:
+        allowed = await turn.runtime.allow_probe(
+            turn.runtime, turn.live, turn.started, turn.job.deadline
+        )
+    finally:
+        if not allowed:
+            turn.withdraw()
+    return allowed
+
+
+def _not_loaded(
+    runtime: Runtime,
+    job: Job,
+    candidate: Candidate,
+    live: OfferingState,
+    asked: float,
+    error: ProviderError | TimeoutError,
+) -> None:
+    """Count a load that failed like a call that did, except that it is not tried again."""
+    if isinstance(error, ProviderError):
+        error.retry_same = False
+    if live.breaker.begin(asked):
+        live.in_flight += 1
+        turn = Turn(runtime, job, candidate, live, asked, None)
+        turn.fail(error if isinstance(error, ProviderError) else turn.silence(turn.expected_ms()))

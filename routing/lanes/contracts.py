@@ -19,6 +19,14 @@ Temperature = Annotated[float, Meta(ge=0, le=2, description="Sampling temperatur
 RetryAttempts = Annotated[
     int, Meta(ge=0, le=20, description="Most further attempts after the first one failed.")
 ]
+MaxWait = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=3_600_000,
+        description="Longest wait for a place, or for a breaker to let calls through, in ms.",
+    ),
+]
 Prompt = Annotated[str, Meta(min_length=1, description="What the model is asked.")]
 
 
@@ -49,6 +57,7 @@ class RouteRequirements(msgspec.Struct, forbid_unknown_fields=True, frozen=True)
     costLimit: CostLimit | None = None
     qualityRequirement: QualityTier | None = None
     temperature: Temperature | None = None
+    maxWaitMs: MaxWait | None = None
 
 
 class RouteRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -76,7 +85,10 @@ class ModelInfo(msgspec.Struct):
 
 
 class Scores(msgspec.Struct):
-    """Parts of a score, each 0 to 1; `total` is their weighted mean."""
+    """Parts of a score, each 0 to 1; `total` is their weighted mean.
+
+    `waitMs`, the expected wait for a place, is part of `expectedMs`.
+    """
 
     total: float
     quality: float
@@ -85,6 +97,7 @@ class Scores(msgspec.Struct):
     memory: float
     success: float
     expectedMs: float
+    waitMs: float
 
 
 class Consideration(msgspec.Struct, omit_defaults=True):
@@ -114,12 +127,15 @@ class SelectResponse(msgspec.Struct, omit_defaults=True, kw_only=True):
     explanation: list[Consideration] | None = None
 
 
-class RouteMetrics(msgspec.Struct):
+class RouteMetrics(msgspec.Struct, omit_defaults=True):
+    """What the answer took; `queuedMs` only where it waited for a place at an endpoint."""
+
     responseTimeMs: int
     memoryPressure: float
     modelUsed: str
     tokensGenerated: int
     promptTokens: int
+    queuedMs: int | None = None
 
 
 class RouteResponse(msgspec.Struct, omit_defaults=True, kw_only=True):

@@ -77,9 +77,10 @@ class Exchange:
     def decide(self) -> Decision:
         """Return the decision for this request; raises as `engine.decide` does."""
         runtime = self._runtime
-        decision = decide(runtime.policy, runtime.state, self.need, self._started)
+        began = runtime.clock()
+        decision = decide(runtime.policy, runtime.state, self.need, began)
         self.decision = decision
-        self.selection_us = int((runtime.clock() - self._started) * 1e6)
+        self.selection_us = int((runtime.clock() - began) * 1e6)
         return decision
 
     @property

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from routing.engine.errors import DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
+from routing.lanes import load_news
 from routing.lanes.attempt import Turn, begin
 from routing.lanes.flow import flowing
 from routing.lanes.hedge import Attempt, Discard, T, Times, attempted, may_hedge
@@ -99,6 +100,7 @@ async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
     except BaseException:
         turn.abandon()
         raise
+    turn.last = answer
     if not turn.succeed():
         return None
     _learn(turn, answer)
@@ -110,6 +112,7 @@ async def _forget(answer: Answer) -> None:
 
 
 def _learn(turn: Turn, answer: Answer) -> None:
+    load_news.learn_from_answer(turn.runtime, turn.candidate, answer.load_ms)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     took_ms = (turn.runtime.clock() - turn.started) * 1000 - answer.load_ms
     # A cold start says nothing about the next, warm one.

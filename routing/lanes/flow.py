@@ -38,13 +38,14 @@ class Flow:
     async def begin(self) -> None:
         """Wait for the first piece that says anything; raises ProviderError or TimeoutError."""
         turn = self.turn
-        allowed_s = limits.first_token_s(turn.candidate, turn.live, self.queue_ms / 1000)
+        allowed_s = limits.first_token_s(turn.live, self.queue_ms / 1000)
         self._first = await self._said(allowed_s)
         if self._first is None:
             name = self.candidate.endpoint_name
             said = f"Endpoint '{name}' ended its stream before saying anything."
             raise StreamCut(name, said)
         self.first_token_s = turn.runtime.clock() - turn.started
+        turn.speaks(self.first_token_s * 1000)
 
     async def next(self) -> Piece | None:
         """Return the next piece, or None at the end; raises ProviderError or DeadlineExceeded."""
@@ -126,6 +127,8 @@ class Flow:
         for call in piece.tool_calls or ():
             self.turn.chars += len((call.get("function") or {}).get("arguments") or "")
         self.load_ms = piece.load_ms or self.load_ms
+        if piece.waited_ms is not None:
+            self.turn.last = piece
         if self._finished_at is None and piece.finish_reason:
             self._finished_at = self.turn.runtime.clock()
         if self.turn.chars > limits.MAX_ANSWER_CHARS:

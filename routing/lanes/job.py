@@ -15,6 +15,7 @@ from telemetry.record import Attempt
 # Timers may fire this much before the clock says so.
 TIMER_GRAIN_S = 0.002
 
+OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
 
 
@@ -26,6 +27,9 @@ class Trail(msgspec.Struct):
     answered_by: Candidate | None = None
     hedge: Candidate | None = None  # whom a slow attempt was asked beside
     lost_nusd: int | None = 0  # what attempts cost that were ended for another; None: not known
+    queued_ms: int = 0  # in admission queues
+    queue_position: int = 0  # when it began to wait; 0: it never did
+    waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
 
     def add_lost(self, cost_nusd: int | None) -> None:
         known = self.lost_nusd is not None and cost_nusd is not None
@@ -51,6 +55,7 @@ class Job(msgspec.Struct, kw_only=True):
     most_attempts: int | None = None
     commit: Commit = "first_token"
     trail: Trail
+    longest_wait_s: float = 30.0  # for a place at an endpoint
     hedges: HedgeBudget | None = None  # None: no second attempt beside a slow one
 
     @property

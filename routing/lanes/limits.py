@@ -21,9 +21,9 @@ def whole_s(candidate: Candidate, live: OfferingState, need: Need) -> float:
     return FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_ms(candidate, live, need) / 1000
 
 
-def first_token_s(candidate: Candidate, live: OfferingState, queue_s: float) -> float:
+def first_token_s(live: OfferingState, queue_s: float) -> float:
     """Return how long a streamed answer may take to begin, in seconds."""
     allowed_s = FIRST_TOKEN_S + min(queue_s, MOST_QUEUE_S)
     if live.loaded:
         return allowed_s
-    return allowed_s + COLD_LOAD_FACTOR * candidate.load_prior_ms / 1000
+    return allowed_s + COLD_LOAD_FACTOR * live.load_ms / 1000

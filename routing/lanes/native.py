@@ -28,10 +28,12 @@ from routing.lanes.contracts import (
 )
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, complete, open_stream
-from routing.lanes.native_stream import RouteEvents
+from routing.lanes.native_stream import RouteEvents, broken, queued
 from routing.lanes.problems import BadRequest, bad_json, bad_request, failure_of, internal_error
+from routing.lanes.queued import Queued, opened_soon
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
+from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call
 
 _NO_SELECT = SelectRequirements()
@@ -79,14 +81,14 @@ async def route_request(runtime: Runtime, body: bytes) -> Reply:
     exchange = Exchange(runtime, "embed" if embed else "route", need)
     exchange.stream = request.stream
     try:
-        decision = exchange.decide()
+        decision = await decide_in_time(runtime, exchange, wanted.maxWaitMs)
         job = _job(runtime, exchange, decision, request)
         if request.stream:
             return await _streamed(runtime, exchange, job, explained=request.explain)
         answer = await complete(runtime, job, embed=embed)
         bill = exchange.bill(answer.usage, len(answer.text))
         response = _routed(runtime, exchange, answer, bill, explained=request.explain)
-        return Reply(200, encode(response))
+        return Reply(200, encode(response), headers=queue_headers(exchange.trail))
     except RoutingError as exc:
         return _failed(exchange, exc)
     except asyncio.CancelledError:
@@ -101,8 +103,20 @@ async def _streamed(runtime: Runtime, exchange: Exchange, job: Job, *, explained
     def respond(answer: Answer, bill: Bill) -> RouteResponse:
         return _routed(runtime, exchange, answer, bill, explained=explained)
 
-    events = RouteEvents(exchange, await open_stream(runtime, job), respond)
-    return events.reply({"x-request-id": exchange.request_id})
+    headers = {"x-request-id": exchange.request_id}
+    opening = asyncio.create_task(open_stream(runtime, job))
+    soon = await opened_soon(opening, exchange)
+    headers |= queue_headers(exchange.trail)
+    if not soon:
+        waiting = Queued(
+            exchange,
+            opening,
+            note=queued,
+            tell=lambda stream: RouteEvents(exchange, stream, respond),
+            breaking=lambda failure: broken(failure, exchange.request_id),
+        )
+        return waiting.reply(headers)
+    return RouteEvents(exchange, opening.result(), respond).reply(headers)
 
 
 def _no_stream() -> BadRequest:
@@ -155,6 +169,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
         commit=request.commit or profile.commit,
         trail=exchange.trail,
+        longest_wait_s=longest_wait_s(runtime, exchange.need.priority, wanted.maxWaitMs),
     )
 
 
@@ -206,6 +221,7 @@ def _routed(
             modelUsed=answered.model_name,
             tokensGenerated=bill.completion_tokens,
             promptTokens=bill.prompt_tokens,
+            queuedMs=exchange.trail.queued_ms if exchange.trail.queue_position else None,
         ),
         endpoint=answered.endpoint_name,
         reason=exchange.reason,
@@ -228,8 +244,9 @@ def considerations(runtime: Runtime, need: Need) -> list[Consideration]:
             parts = (t.total, t.quality, t.cost, t.latency, t.memory, t.success)
             total, quality, cost, latency, memory, success = (round(part, 4) for part in parts)
             one.scores = Scores(
-                total, quality, cost, latency, memory, success, round(t.expected_ms, 1)
-            )
+                total, quality, cost, latency, memory, success,
+                round(t.expected_ms, 1), round(t.wait_ms, 1),
+            )  # fmt: skip
         if row.rejection is not None:
             one.rejected, one.detail = row.rejection.reason, row.rejection.detail
         rows.append(one)

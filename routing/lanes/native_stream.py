@@ -9,6 +9,7 @@ from routing.lanes.contracts import RouteResponse, encode
 from routing.lanes.exchange import Bill, Exchange
 from routing.lanes.execute import Stream
 from routing.lanes.problems import Failure
+from routing.lanes.queued import comment
 from routing.lanes.telling import Telling
 from routing.providers.base import Answer, Piece
 
@@ -33,6 +34,13 @@ class StreamDelta(msgspec.Struct):
     """The next part of the answer (`delta` events)."""
 
     text: str
+
+
+class StreamQueued(msgspec.Struct):
+    """Where the request stands while it waits for a place (`queued` events)."""
+
+    position: int
+    expectedWaitMs: int
 
 
 class RouteEvents(Telling):
@@ -62,7 +70,7 @@ class RouteEvents(Telling):
         return _event(b"done", self._respond(answer, bill))
 
     def breaking(self, failure: Failure) -> bytes:
-        return _event(b"error", failure.problem(self.exchange.request_id))
+        return broken(failure, self.exchange.request_id)
 
     def _who(self) -> StreamStart:
         exchange, candidate = self.exchange, self.stream.candidate
@@ -75,6 +83,15 @@ class RouteEvents(Telling):
             simulated=exchange.simulated,
             reason=exchange.reason,
         )
+
+
+def queued(position: int, expected_ms: int) -> bytes:
+    """Return the news that the request waits for a place."""
+    return comment(position, expected_ms) + _event(b"queued", StreamQueued(position, expected_ms))
+
+
+def broken(failure: Failure, request_id: str) -> bytes:
+    return _event(b"error", failure.problem(request_id))
 
 
 def _event(name: bytes, data: Any) -> bytes:

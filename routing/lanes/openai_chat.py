@@ -12,7 +12,7 @@ from routing.engine.catalog import TASK_TYPES, Commit
 from routing.engine.decide import Decision, Need
 from routing.engine.errors import RoutingError
 from routing.engine.policy import Candidate
-from routing.lanes.contracts import MaxTokens, ProblemField, Temperature, encode
+from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
 from routing.lanes.problems import (
@@ -24,9 +24,11 @@ from routing.lanes.problems import (
     failure_of,
     internal_error,
 )
+from routing.lanes.queued import Queued, comment, opened_soon
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.telling import Telling
+from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call, Piece
 
 # Parameters handed on as they are to upstreams that know them.
@@ -102,6 +104,7 @@ class ChatRequest(msgspec.Struct):
     n: Annotated[int, Meta(ge=1, le=1, description="One choice only.")] | None = None
     tools: list[dict[str, Any]] | None = None
     response_format: ResponseFormat | None = None
+    max_wait_ms: MaxWait | None = None
 
 
 class AnswerMessage(msgspec.Struct, omit_defaults=True):
@@ -173,11 +176,15 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
     exchange = Exchange(runtime, "chat", need)
     exchange.stream = bool(ask.request.stream)
     try:
-        job = _job(runtime, exchange, exchange.decide(), ask)
+        decision = await decide_in_time(runtime, exchange, ask.request.max_wait_ms)
+        job = _job(runtime, exchange, decision, ask)
         if not ask.request.stream:
             answer = await complete(runtime, job)
             return _whole(exchange, answer)
-        stream = await open_stream(runtime, job)
+        opening = asyncio.create_task(open_stream(runtime, job))
+        if not await opened_soon(opening, exchange):
+            return _queued(exchange, opening, ask)
+        stream = opening.result()
     except RoutingError as exc:
         failure = _in_its_statuses(failure_of(exc))
         exchange.fail(failure)
@@ -189,6 +196,17 @@ async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
         exchange.fail(internal_error())
         raise
     return _Chunks(exchange, stream, wants_usage=ask.wants_usage).reply(_headers(exchange))
+
+
+def _queued(exchange: Exchange, opening: asyncio.Task[Stream], ask: Ask) -> Reply:
+    waiting = Queued(
+        exchange,
+        opening,
+        note=comment,
+        tell=lambda stream: _Chunks(exchange, stream, wants_usage=ask.wants_usage),
+        breaking=lambda failure: _sse(error_body(failure)),
+    )
+    return waiting.reply(_headers(exchange))
 
 
 def _decode(body: bytes) -> Ask:
@@ -250,6 +268,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         deadline_ms=deadline_ms,
         commit=ask.request.commit or profile.commit,
         trail=exchange.trail,
+        longest_wait_s=longest_wait_s(runtime, exchange.need.priority, ask.request.max_wait_ms),
     )
 
 
@@ -337,6 +356,7 @@ def _headers(exchange: Exchange) -> dict[str, str]:
         "x-orchestra-endpoint": answered.endpoint_name if answered else "",
         "x-orchestra-fallback": "true" if exchange.fallback_used else "false",
         "x-orchestra-simulated": "true" if exchange.simulated else "false",
+        **queue_headers(exchange.trail),
     }
 
 

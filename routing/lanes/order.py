@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Iterator
 
 from routing.engine.decide import attempts
-from routing.engine.errors import AttemptsFailed, DeadlineExceeded
+from routing.engine.errors import AttemptsFailed, Crowded, DeadlineExceeded, NoCandidate, Rejection
 from routing.engine.policy import Candidate
-from routing.lanes.job import Job
+from routing.lanes.job import Job, Trail
 from routing.lanes.runtime import Runtime
 
 RETRY_BASE_S = 0.25
@@ -31,11 +31,22 @@ def is_over(runtime: Runtime, job: Job) -> bool:
 
 def outcome(runtime: Runtime, job: Job) -> Exception:
     """Return what to tell the caller when nobody answered."""
+    if job.trail.failures and all(isinstance(e, Crowded) for _, e in job.trail.failures):
+        return _all_crowded(job.trail)
     if job.trail.refusals:
         return job.trail.refusals[0]
     if job.is_late(runtime.clock()):
         return DeadlineExceeded(job.deadline_ms)
     return AttemptsFailed(tuple(job.trail.failures))
+
+
+def _all_crowded(trail: Trail) -> NoCandidate:
+    """Return the refusal of a request that nobody could take in time."""
+    told = tuple(
+        Rejection(model, error.endpoint, error.code, str(error)) for model, error in trail.failures
+    )
+    waits = [e.retry_after_s for _, e in trail.failures if e.retry_after_s is not None]
+    return NoCandidate(told, retry_after_s=min(waits, default=None))
 
 
 async def worth_asking_again(runtime: Runtime, job: Job, candidate: Candidate) -> bool:

@@ -9,7 +9,9 @@ import msgspec
 
 from routing.engine.errors import (
     AttemptsFailed,
+    Crowded,
     DeadlineExceeded,
+    LoadRefused,
     NoCandidate,
     NotReady,
     ProviderError,
@@ -38,6 +40,10 @@ TITLES: dict[str, str] = {
     "context_length_exceeded": "The prompt fits no model's context",
     "model_not_found": "The model is not in the catalogue",
     "all_attempts_failed": "Every permitted model was tried and failed",
+    "memory_fit": "The model does not fit its host's memory now",
+    "uncoordinated": "Nothing can be loaded while Redis is away",
+    "host_loading": "The model's host is loading another one",
+    "crowded": "The model's server has too many requests waiting",
     "deadline_exceeded": "The deadline passed",
     "not_ready": "The service is not ready",
     "idempotency_key_invalid": "The Idempotency-Key cannot be used",
@@ -117,6 +123,8 @@ def failure_of(exc: RoutingError) -> Failure:
         return Failure(504, exc.code, str(exc))
     if isinstance(exc, NotReady):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
+    if isinstance(exc, LoadRefused | Crowded):
+        return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")
     return internal_error()
@@ -161,7 +169,7 @@ def _attempts_failed(exc: AttemptsFailed) -> Failure:
     said = f"{exc}{_summary(told)}"
     codes = ", ".join(dict.fromkeys(e.code for e in errors))
     recorded = f"{exc} They met: {codes}."
-    if all(isinstance(e, UpstreamBusy) for e in errors):
+    if all(isinstance(e, UpstreamBusy | LoadRefused) for e in errors):
         headers = _retry_after(exc.retry_after_s)
         return Failure(503, exc.code, said, candidates=told, headers=headers, recorded=recorded)
     if all(isinstance(e, RefusedByUpstream) and e.kind == TOO_LONG for e in errors):

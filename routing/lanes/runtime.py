@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 
+from routing.coordination.reservations import Reservations
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
@@ -19,6 +20,8 @@ from routing.engine.hedging import HedgeBudget
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
+from routing.lanes import load_news
+from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
 from routing.providers.base import Provider
@@ -26,7 +29,14 @@ from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
 from telemetry.recorder import Recorder
 from telemetry.sampler import HostSample
-from telemetry.state_news import BreakerNews, EndpointNews, HostNews, ModelHealthNews, StateNews
+from telemetry.state_news import (
+    BreakerNews,
+    EndpointNews,
+    HostNews,
+    LoadNews,
+    ModelHealthNews,
+    StateNews,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +75,11 @@ class Runtime:
         self.ending: set[asyncio.Task[None]] = set()  # calls that nobody waits for any more
         self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
         self.allow_probe: AllowProbe = _probe_alone
+        self.reservations: Reservations | None = None  # without: only loaded models are used
+        self.load_news: Callable[[LoadNews], None] = _tell_nobody
+        self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
+        self.node = socket.gethostname()
+        self.gate = Gate(clock)
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -75,6 +90,7 @@ class Runtime:
         self.state.bind(policy)
         self.policy = policy
         self._renew_providers(policy)
+        self.gate.bind(policy, self.state)
         self.ready = True
 
     def admit(self) -> None:
@@ -110,6 +126,8 @@ class Runtime:
         host.cpu_percent = sample.cpu_percent
         host.swap_percent = sample.swap_percent
         host.at = self.clock()
+        if host.loads:
+            host.lapse(host.at)
 
     def hear(self, news: StateNews) -> None:
         """Take in what the conductor, another worker or an outside service says."""
@@ -119,7 +137,9 @@ class Runtime:
             self.state.model_health(news.model, news.endpoint, healthy=news.healthy)
         elif isinstance(news, HostNews):
             self._hear_host(news)
-        else:
+        elif isinstance(news, LoadNews):
+            load_news.hear_load(self, news)
+        elif isinstance(news, BreakerNews):
             self._hear_breaker(news)
 
     def learn(
@@ -165,6 +185,10 @@ class Runtime:
     async def close(self) -> None:
         if self.ending:
             await asyncio.wait(self.ending, timeout=1.0)
+        for load in self.loads.values():
+            load.cancel()
+        if self.reservations is not None:
+            await self.reservations.close()
         for _, provider in self._providers.values():
             await provider.close()
         self._providers.clear()
@@ -175,12 +199,13 @@ class Runtime:
     def _hear_endpoint(self, news: EndpointNews) -> None:
         endpoint = self.state.endpoint(news.endpoint)
         endpoint.up = news.up
-        endpoint.loaded = frozenset(news.loaded)
+        load_news.see_endpoint(self, endpoint, news)
         endpoint.available = None if news.available is None else frozenset(news.available)
         endpoint.simulated = news.simulated
         endpoint.version = news.version
         endpoint.at = news.at
         self.state.endpoint_changed(news.endpoint)
+        self.gate.pump(news.endpoint)
 
     def _hear_host(self, news: HostNews) -> None:
         # This host's own figures are fresher than anybody's report of them.
@@ -194,10 +219,10 @@ class Runtime:
         host.cpu_percent, host.swap_percent = news.cpu_percent, news.swap_percent
         # When it was measured, not when it was heard: a new worker first hears what is long past.
         host.at = min(self._to_monotonic(news.at), self.clock())
+        host.lapse(self.clock())
         if news.loaded is not None and host.fresh(self.clock()):
             for name in endpoints_of(self.policy, news):
-                self.state.endpoint(name).loaded = frozenset(news.loaded)
-                self.state.endpoint_changed(name)
+                load_news.see_names(self, name, news.loaded, host.at)
 
     def _hear_breaker(self, news: BreakerNews) -> None:
         offering = self.state.offerings.get(news.offering)
@@ -250,7 +275,7 @@ class Runtime:
         return self.clock() + epoch - time.time()
 
 
-def _tell_nobody(news: BreakerNews) -> None:
+def _tell_nobody(news: StateNews) -> None:
     """Without Redis each worker goes on with what it sees itself."""
 
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from routing.coordination.answers import AnswerStore
 from routing.coordination.breakers import ProbeClaims
+from routing.coordination.reservations import Reservations
+from routing.coordination.slots import SlotKeeper
 from routing.lanes.bus import StateBus
 from routing.lanes.idempotency import Idempotency
+from routing.lanes.loading import FleetLoader
 from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
+from telemetry.queue_news import EndpointQueue, QueueNews, busy
 from telemetry.recorder import Recorder
 from telemetry.sampler import sample
 
@@ -20,6 +25,9 @@ logger = logging.getLogger(__name__)
 SAMPLE_EVERY_S = 0.05
 POLICY_RETRY_S = 1.0
 RESTART_S = 1.0
+QUEUES_EVERY_S = 0.5
+# Figures that stay the same are told again, so that they are known to be fresh.
+QUEUES_AGAIN_S = 4.0
 
 
 class DataPlane:
@@ -47,13 +55,27 @@ class DataPlane:
         self.runtime.fleet_time = self._bus.fleet_time
         self._probes = FleetProbes(ProbeClaims(redis_url, self.runtime.identity), self._bus)
         self.runtime.allow_probe = self._probes.allow
+        self.runtime.load_news = self._bus.tell
+        self.runtime.reservations = Reservations(redis_url)
+        # Places are leased to this very process: workers of several nodes may share a name.
+        self._slots = SlotKeeper(redis_url, self.runtime.identity)
+        self.runtime.gate.share(self._slots)
+        self.runtime.gate.loader = FleetLoader(self.runtime)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start the tasks; requests are admitted once a policy is there."""
         self.runtime.see_local_host(sample())
-        jobs = (self._policy, self._bus.listen, self._bus.speak, self._watch_host)
+        jobs = (
+            self._policy,
+            self._bus.listen,
+            self._bus.speak,
+            self._watch_host,
+            self._tell_queues,
+            self._slots.run,
+            self._slots.listen,
+        )
         self._tasks = [asyncio.create_task(_kept_up(job)) for job in jobs]
 
     async def stop(self) -> None:
@@ -78,6 +100,18 @@ class DataPlane:
                 waiting = True
                 await asyncio.sleep(POLICY_RETRY_S)
         await self._watcher.run(self._stop, self.runtime.adopt)
+
+    async def _tell_queues(self) -> None:
+        """Say who runs and waits where, at most twice a second and only if it changed."""
+        last: tuple[EndpointQueue, ...] = ()
+        told_at = 0.0
+        while True:
+            await asyncio.sleep(QUEUES_EVERY_S)
+            rows, now = self.runtime.gate.queues(), time.time()
+            if rows == last and not (any(map(busy, rows)) and now - told_at > QUEUES_AGAIN_S):
+                continue
+            last, told_at = rows, now
+            self._bus.tell(QueueNews(worker=self._slots.worker, at=now, endpoints=rows))
 
     async def _watch_host(self) -> None:
         while True:

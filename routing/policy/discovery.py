@@ -201,15 +201,19 @@ class _Recorder:
 
     def _update(self, model: Model, found: Found) -> None:
         """Correct the facts; the rest of a record is a judgement, which is made once."""
-        spec = guess(model.name, found, local=True, context=self._loaded_context(model))
+        spec = guess(model.name, found, local=True)
         need_gb, context = spec.ram_required_gb, spec.context_length
+        cache_mb = spec.kv_mb_per_1k_tokens
         if model.pk in self.elsewhere:
             # Another endpoint may hold another build of it; one record has to be safe for both.
             need_gb = max(need_gb, model.ram_required_gb)
+            cache_mb = max(cache_mb, model.kv_mb_per_1k_tokens)
             context = min(context, model.context_length)
         facts: dict[str, float] = {}
         if found.weights_bytes:
             facts["ram_required_gb"] = need_gb
+        if found.shape:
+            facts["kv_mb_per_1k_tokens"] = cache_mb
         if found.context_length:
             facts["context_length"] = context
         changed = [
@@ -223,10 +227,6 @@ class _Recorder:
             model.save(by=Origin.DISCOVERY, update_fields=changed)
             self.updated.append(model.name)
 
-    def _loaded_context(self, model: Model) -> int | None:
-        offering = self.offered.get(model.name)
-        return offering.num_ctx if offering else None
-
     def _offer(self, model: Model, found: Found) -> None:
         upstream = "" if found.name == model.name else found.name
         offering = Offering(model=model, endpoint=self.endpoint, upstream_model=upstream)
@@ -235,23 +235,24 @@ class _Recorder:
         self.offerings.append(model.name)
 
 
-def guess(name: str, found: Found, *, local: bool, context: int | None = None) -> ModelSpec:
+def guess(name: str, found: Found, *, local: bool) -> ModelSpec:
     """Return a sensible capability record; `routing.policy.sizing` has the rules.
 
-    `local` models cost nothing to call; the price of others is not known. `context` is what is
-    loaded where that is pinned.
+    `local` models cost nothing to call; the price of others is not known.
     """
     able = set(found.capabilities)
     tasks = sizing.tasks(name, able, found.parameters_b)
     longest = found.context_length or sizing.DEFAULT_CONTEXT
-    loaded = min(context or sizing.DEFAULT_CONTEXT, longest)
     weights = found.weights_bytes
     return ModelSpec(
         name=name,
         capabilities=tasks,
         quality_tier="good" if tasks == ("embedding",) else sizing.quality_tier(found.parameters_b),
         speed="fast" if tasks == ("embedding",) else sizing.speed(found.parameters_b),
-        ram_required_gb=sizing.ram_required_gb(weights, found.shape, loaded) if weights else 0.0,
+        ram_required_gb=(
+            sizing.ram_required_gb(weights, found.shape, sizing.DEFAULT_CONTEXT) if weights else 0.0
+        ),
+        kv_mb_per_1k_tokens=sizing.kv_mb_per_1k_tokens(found.shape),
         context_length=longest,
         cost_per_1k_input_usd=ZERO_USD if local else None,
         cost_per_1k_output_usd=ZERO_USD if local else None,

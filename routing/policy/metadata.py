@@ -36,6 +36,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     digest: str = ""
     weights_bytes: int = 0
+    gpu_bytes: int = 0  # of a loaded one
     parameters_b: float | None = None
     context_length: int | None = None
     capabilities: tuple[str, ...] = ()
@@ -47,7 +48,8 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str = ""
     models: tuple[Found, ...] | None = None
-    loaded: tuple[Found, ...] = ()  # `weights_bytes`: all the memory each of them uses
+    # `weights_bytes`: all the memory each of them uses; `context_length`: what it was loaded with.
+    loaded: tuple[Found, ...] = ()
 
 
 class _Version(msgspec.Struct):
@@ -61,6 +63,8 @@ class _Details(msgspec.Struct):
 class _Tag(msgspec.Struct):
     name: str
     size: int = 0
+    size_vram: int = 0
+    context_length: int | None = None
     digest: str = ""
     details: _Details | None = None
 
@@ -196,6 +200,8 @@ def _found_tag(tag: _Tag) -> Found:
         name=tag.name,
         digest=tag.digest,
         weights_bytes=max(tag.size, 0),
+        gpu_bytes=max(tag.size_vram, 0),
+        context_length=_context(tag.context_length),
         parameters_b=sizing.billions(size),
     )
 

@@ -18,6 +18,8 @@ def seen(endpoint: EndpointSpec, sighting: Sighting) -> EndpointNews:
         at=time.time(),
         loaded=tuple(model.name for model in sighting.loaded),
         loaded_mb=tuple(model.weights_bytes / 1e6 for model in sighting.loaded),
+        loaded_gpu_mb=tuple(model.gpu_bytes / 1e6 for model in sighting.loaded),
+        loaded_ctx=tuple(model.context_length or 0 for model in sighting.loaded),
         available=None if models is None else tuple(model.name for model in models),
         version=sighting.version,
         simulated=endpoint.simulated or SIMULATOR_MARK in sighting.version,

@@ -52,6 +52,17 @@ def ram_required_gb(weights_bytes: int, shape: Shape | None, context: int) -> fl
     return math.ceil((weights_bytes + cache + surcharge) / GB * 10) / 10
 
 
+def kv_mb_per_1k_tokens(shape: Shape | None) -> float:
+    """Return what 1,000 tokens of context more add to the cache, in decimal MB, rounded up.
+
+    The same rule as above; 0 where the shape is unknown.
+    """
+    if shape is None:
+        return 0.0
+    per_token = 2 * shape.kv_heads * shape.head_dim * KV_BYTES_PER_VALUE
+    return math.ceil(per_token / 100) / 10
+
+
 def shape_of(model_info: dict[str, Any]) -> Shape | None:
     """Return the shape that `/api/show` tells, or None where it does not."""
     arch = model_info.get("general.architecture")

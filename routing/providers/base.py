@@ -1,7 +1,7 @@
 """What every upstream protocol is turned into, and the contract its adapter keeps."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -41,6 +41,8 @@ class Answer(msgspec.Struct, kw_only=True):
     usage: Usage | None = None
     load_ms: float = 0.0  # what a cold start cost, where the upstream says so
     work_ms: float = 0.0  # of the generation alone, where the upstream says so
+    waited_ms: float | None = None  # in the upstream's own queue, where it says so
+    busy_ms: float = 0.0  # what its work took, by its own account
     vectors: list[list[float]] | None = None
 
 
@@ -52,7 +54,23 @@ class Piece(msgspec.Struct, kw_only=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     load_ms: float = 0.0
+    waited_ms: float | None = None
+    busy_ms: float = 0.0
     thinking: bool = False  # it holds a thought, which is not passed on
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """An adapter whose engine loads and unloads models when told to."""
+
+    async def load(self, call: Call) -> None:
+        """Return once the model of `call` is in memory, with the options pinned there."""
+
+    async def unload(self, model: str) -> None:
+        """Have a model leave memory once nobody uses it."""
+
+    async def loaded(self) -> frozenset[str]:
+        """Return the names of the models in memory."""
 
 
 class Provider(Protocol):

@@ -229,7 +229,14 @@ class Origin:
 
         The caller gives it to `put_back`, or aborts it. Raises HttpError.
         """
-        request = self._head(path) + b"%d\r\n\r\n" % len(body) + body
+        return await self._send(self._head(path) + b"%d\r\n\r\n" % len(body) + body, whole=whole)
+
+    async def get(self, path: str) -> Connection:
+        """Return a connection that holds the whole answer; otherwise as `post`."""
+        head = self._head(path).replace(b"POST", b"GET", 1)
+        return await self._send(head + b"0\r\n\r\n", whole=True)
+
+    async def _send(self, request: bytes, *, whole: bool) -> Connection:
         while True:
             connection = self._reuse() or await self._connect()
             sent_at = connection.loop.time()

@@ -44,9 +44,22 @@ class _Line(msgspec.Struct):
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
-    load_duration: int = 0  # nanoseconds
+    load_duration: int = 0  # nanoseconds, like every duration
+    total_duration: int = 0
+    prompt_eval_duration: int = 0
     eval_duration: int = 0
     error: str | None = None
+
+    @property
+    def busy_ms(self) -> float:
+        return (self.prompt_eval_duration + self.eval_duration) / _NS_PER_MS
+
+    @property
+    def waited_ms(self) -> float | None:
+        """Return how long the request waited inside: what it took beyond all the work."""
+        if self.total_duration <= 0:
+            return None
+        return max(0.0, (self.total_duration - self.load_duration) / _NS_PER_MS - self.busy_ms)
 
     @property
     def text(self) -> str:
@@ -70,6 +83,15 @@ class _Embeddings(msgspec.Struct):
     load_duration: int = 0
 
 
+class _Running(msgspec.Struct):
+    name: str
+
+
+class _Ps(msgspec.Struct):
+    models: list[_Running] = []
+
+
+_decode_ps = msgspec.json.Decoder(_Ps).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
@@ -98,6 +120,8 @@ class OllamaProvider:
             usage=line.usage,
             load_ms=line.load_duration / _NS_PER_MS,
             work_ms=line.eval_duration / _NS_PER_MS,
+            waited_ms=line.waited_ms,
+            busy_ms=line.busy_ms,
         )
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
@@ -116,9 +140,7 @@ class OllamaProvider:
         )
 
     async def embed(self, call: Call) -> Answer:
-        body: dict[str, Any] = {"model": call.model, "input": call.inputs}
-        if call.keep_alive:
-            body["keep_alive"] = call.keep_alive
+        body = {"model": call.model, "input": call.inputs, **_pinned(call)}
         try:
             answer = _decode_embeddings(await self._http.post("/api/embed", body))
         except UNDECODABLE as exc:
@@ -130,6 +152,23 @@ class OllamaProvider:
             usage=Usage(answer.prompt_eval_count, 0),
             load_ms=answer.load_duration / _NS_PER_MS,
         )
+
+    async def load(self, call: Call) -> None:
+        # A question without words loads the model; one that only embeds answers no other kind.
+        body: dict[str, Any] = {"model": call.model, **_pinned(call)}
+        if call.inputs is None:
+            self._line(await self._http.post("/api/generate", body))
+        else:
+            self._line(await self._http.post("/api/embed", body | {"input": []}))
+
+    async def unload(self, model: str) -> None:
+        self._line(await self._http.post("/api/generate", {"model": model, "keep_alive": 0}))
+
+    async def loaded(self) -> frozenset[str]:
+        try:
+            return frozenset(m.name for m in _decode_ps(await self._http.get("/api/ps")).models)
+        except UNDECODABLE as exc:
+            raise self._malformed() from exc
 
     async def close(self) -> None:
         await self._http.close()
@@ -171,6 +210,8 @@ class OllamaProvider:
             finish_reason="tool_calls" if called_tools else _finish(line.done_reason),
             usage=line.usage,
             load_ms=line.load_duration / _NS_PER_MS,
+            waited_ms=line.waited_ms,
+            busy_ms=line.busy_ms,
         )
 
     def _malformed(self) -> MalformedAnswer:
@@ -185,10 +226,9 @@ def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
     Raises NotSayable.
     """
     body: dict[str, Any] = {"model": call.model, "stream": stream}
+    body |= _pinned(call)
     if options := _options(call):
         body["options"] = options
-    if call.keep_alive:
-        body["keep_alive"] = call.keep_alive
     if (shape := _format(call.params.get("response_format"))) is not None:
         body["format"] = shape
     messages = call.messages
@@ -205,6 +245,16 @@ def request(call: Call, *, stream: bool) -> tuple[str, dict[str, Any]]:
     return "/api/chat", body | {"messages": [_message(m, called) for m in messages]}
 
 
+def _pinned(call: Call) -> dict[str, Any]:
+    """Return the load options, the same in every call: others would load the model anew."""
+    pinned: dict[str, Any] = {}
+    if call.num_ctx is not None:
+        pinned["options"] = {"num_ctx": call.num_ctx}
+    if call.keep_alive:
+        pinned["keep_alive"] = call.keep_alive
+    return pinned
+
+
 def _options(call: Call) -> dict[str, Any]:
     options = {k: call.params[k] for k in _OPTIONS if call.params.get(k) is not None}
     if call.max_tokens is not None:
@@ -212,7 +262,6 @@ def _options(call: Call) -> dict[str, Any]:
     if call.temperature is not None:
         options["temperature"] = call.temperature
     if call.num_ctx is not None:
-        # Always the pinned value: another one would make the engine load the model anew.
         options["num_ctx"] = call.num_ctx
     if isinstance(options.get("stop"), str):
         options["stop"] = [options["stop"]]

@@ -53,9 +53,18 @@ class Transport:
     async def post(self, path: str, body: Any) -> bytes:
         """Return the body of a 200 answer to `body` sent as JSON."""
         try:
-            connection = await self._origin.post(path, encode(body), whole=True)
+            return self._content(await self._origin.post(path, encode(body), whole=True))
         except HttpError as exc:
             raise self._failure(exc) from exc
+
+    async def get(self, path: str) -> bytes:
+        """Return the body of a 200 answer."""
+        try:
+            return self._content(await self._origin.get(path))
+        except HttpError as exc:
+            raise self._failure(exc) from exc
+
+    def _content(self, connection: Connection) -> bytes:
         content = connection.take()
         self._origin.put_back(connection)
         if connection.status != 200:

@@ -17,8 +17,9 @@ from telemetry.api.query import Query
 from telemetry.current_board import current_board
 from telemetry.hosts import host_rows
 from telemetry.models import SystemResource
+from telemetry.offering_health import NewsBoard
+from telemetry.queue_news import admission
 from telemetry.sampler import sample
-from telemetry.state_news import HostNews
 
 
 class SystemResourceSerializer(serializers.ModelSerializer[SystemResource]):
@@ -76,6 +77,17 @@ class HostSerializer(serializers.Serializer[Any]):
     gpus = GpuSerializer(many=True)
 
 
+class EndpointQueueSerializer(serializers.Serializer[Any]):
+    """Who runs and waits at an endpoint, over all workers heard of in the last ten seconds."""
+
+    endpoint = serializers.CharField()
+    running = serializers.IntegerField(help_text="Calls under way.")
+    waiting = serializers.IntegerField(help_text="Requests that wait for a place.")
+    limit = serializers.IntegerField(help_text="Most calls at once; found out unless it is set.")
+    expectedWaitMs = serializers.IntegerField(help_text="Of a new request, in the fullest worker.")
+    degraded = serializers.BooleanField(help_text="Workers cannot share places: Redis is away.")
+
+
 class ResourceMetricsSerializer(serializers.Serializer[Any]):
     current = SystemResourceSerializer()
     history = SystemResourceSerializer(
@@ -84,6 +96,7 @@ class ResourceMetricsSerializer(serializers.Serializer[Any]):
     requests = RequestMetricSerializer(many=True)
     memoryPressure = serializers.FloatField(help_text="0 to 1; see docs/routing.md.")
     hosts = HostSerializer(many=True, help_text="This host, then those that report.")
+    admission = EndpointQueueSerializer(many=True, help_text="Empty while Redis is away.")
 
 
 class ResourceMetricsView(APIView):
@@ -109,6 +122,8 @@ class ResourceMetricsView(APIView):
     def get(self, request: Request) -> Response:
         asked = self.Parameters.of(request)
         now, host = timezone.now(), sample()
+        # While Redis is away nobody else's news are known.
+        board = current_board() or NewsBoard()
         try:
             history = (
                 queries.resource_history(asked["hours"], now) if asked["includeHistory"] else []
@@ -121,12 +136,7 @@ class ResourceMetricsView(APIView):
             "history": history,
             "requests": requests,
             "memoryPressure": host.pressure,
-            "hosts": host_rows(host, _reported()),
+            "hosts": host_rows(host, board.hosts),
+            "admission": admission(board.queues.values()),
         }
         return Response(ResourceMetricsSerializer(answer).data)
-
-
-def _reported() -> dict[str, HostNews]:
-    """Return the last report of each other host; none while Redis is away."""
-    board = current_board()
-    return board.hosts if board is not None else {}

@@ -154,6 +154,16 @@ RESOURCES = {
         for minute in (57, 58)
     ],
     "memoryPressure": 0.23,
+    "admission": [
+        {
+            "endpoint": "ollama-local",
+            "running": 4,
+            "waiting": 3,
+            "limit": 4,
+            "expectedWaitMs": 1200,
+            "degraded": False,
+        }
+    ],
 }
 
 PROBLEM = {

@@ -175,13 +175,14 @@ def test_resources_averages_a_long_history_into_a_screenful(run: Run) -> None:
 
 def test_resources_sums_the_requests_up(run: Run) -> None:
     lines = run("resources", "--hours", "1").out.splitlines()
-    assert lines[-5:] == [
+    assert lines[-8:-3] == [
         "Requests   200",
         "Success    99.0 %",
         "Fallbacks  4",
         "Tokens     3,000",
         "Cost       0.5000 USD",
     ]
+    assert lines[-1].split() == ["ollama-local", "4", "3", "4", "1,200", "ms"]
 
 
 @pytest.mark.parametrize(

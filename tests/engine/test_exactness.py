@@ -96,7 +96,7 @@ needs = st.builds(
 def everything(fleet: Fleet, need: Need, floor: int) -> list[Scored]:
     """Return every offering that may answer, best first: what `decide` claims to know."""
     able = [
-        Scored(terms(fleet.policy, c, fleet.state.live[c.index], need).total, c)
+        Scored(terms(fleet.policy, c, fleet.state.live[c.index], need, fleet.now).total, c)
         for c in fleet.policy.candidates
         if need.task in c.model.capabilities
         and c.rank >= floor

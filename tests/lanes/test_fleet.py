@@ -78,9 +78,8 @@ class TestSilence:
         return made
 
     def report(self, stage: Stage, **more: Any) -> None:
-
-        news = {"host": "gpu-box", "at": time.time(), "available_gb": 60, "total_gb": 64}
-        stage.runtime.hear(HostNews(**news | {"interval_s": 1.0} | more))
+        news: dict[str, Any] = {"host": "gpu-box", "available_gb": 60, "total_gb": 64}
+        stage.runtime.hear(HostNews(**news | {"at": time.time(), "interval_s": 1.0} | more))
 
     def after(self, stage: Stage, seconds: float) -> str:
         runtime = stage.runtime

@@ -69,7 +69,12 @@ EXAMPLES: list[tuple[RoutingError, int]] = [
     (errors.UpstreamFault("e", "no"), 502),
     (errors.MalformedAnswer("e", "no"), 502),
     (errors.StreamCut("e", "no"), 502),
+    (errors.Crowded("e", "no", retry_after_s=7.2), 503),
     (errors.AnswerDiverged("e", "no"), 502),
+    (errors.LoadRefused("e", "no"), 503),
+    (errors.LoadsUncoordinated("e", "no"), 503),
+    (errors.HostLoading("e", "no", retry_after_s=7.2), 503),
+    (failed(errors.LoadRefused("e", "no"), BUSY), 503),
 ]
 
 

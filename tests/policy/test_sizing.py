@@ -2,9 +2,11 @@
 
 import pytest
 
+from routing.engine.memory import planned_need_gb
 from routing.policy.sizing import (
     Shape,
     billions,
+    kv_mb_per_1k_tokens,
     quality_tier,
     ram_required_gb,
     shape_of,
@@ -18,6 +20,36 @@ def test_memory_is_weights_cache_and_surcharge() -> None:
     shape = Shape(kv_heads=32 * 8, head_dim=128)
     assert ram_required_gb(4_921_000_000, shape, 4096) == 6.3
     assert ram_required_gb(4_921_000_000, shape, 131_072) == 23.0
+
+
+@pytest.mark.parametrize(
+    ("weights_bytes", "shape", "num_ctx", "cache_bytes"),
+    [
+        # Ollama's rule, 2 x layers x KV heads x head dimension x context x 2 bytes, worked out by
+        # hand: llama3.1:8b, qwen2.5:7b, gemma2:9b and gemma3:12b. Of Gemma's layers some look back
+        # over a sliding window only, which takes less: all are counted in full, on the safe side.
+        (4_921_000_000, Shape(kv_heads=32 * 8, head_dim=128), 131_072, 17_179_869_184),
+        (4_683_000_000, Shape(kv_heads=28 * 4, head_dim=128), 32_768, 1_879_048_192),
+        (5_443_000_000, Shape(kv_heads=42 * 8, head_dim=256), 8_192, 2_818_572_288),
+        (8_149_000_000, Shape(kv_heads=48 * 8, head_dim=256), 2_048, 805_306_368),
+    ],
+)
+def test_a_pinned_context_needs_what_ollamas_rule_says(
+    weights_bytes: int, shape: Shape, num_ctx: int, cache_bytes: int
+) -> None:
+    ram_gb = ram_required_gb(weights_bytes, shape, 4096)
+    need_gb = planned_need_gb(ram_gb, kv_mb_per_1k_tokens(shape), num_ctx)
+    surcharge = min(max(weights_bytes / 10, 0.75 * 2**30), 2 * 2**30)
+    by_ollama_gb = (weights_bytes + cache_bytes + surcharge) / 1e9
+    # Never below where the context grows; both figures are rounded up.
+    assert need_gb == pytest.approx(by_ollama_gb, abs=0.12)
+    assert num_ctx < 4096 or need_gb >= by_ollama_gb
+
+
+def test_without_a_pinned_context_the_engine_loads_its_own() -> None:
+    assert planned_need_gb(6.3, 131.1, None) == 6.3
+    assert planned_need_gb(6.3, 131.1, 4096) == 6.3
+    assert planned_need_gb(0.0, 131.1, 8192) == 0.0
 
 
 def test_the_surcharge_stays_within_ollamas_limits() -> None:

@@ -1,15 +1,17 @@
 """The Ollama adapter: the contract, and what is particular to its protocol."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from routing.engine.errors import RefusedByUpstream, StreamCut
+from routing.engine.errors import RefusedByUpstream, StreamCut, UpstreamFault
 from routing.providers.base import Call, Provider
 from routing.providers.ollama import NotSayable, OllamaProvider, request
 from tests.providers.contract import HELLO, HELLO_CHAT, ProviderContract
-from tests.providers.upstream import Upstream, answer, streamed
+from tests.providers.upstream import Upstream, answer, streamed, upstream
 
 COUNTS = {
     "prompt_eval_count": 3,
@@ -234,3 +236,44 @@ class TestRequest:
         calls = [{"function": {"name": "f", "arguments": arguments}}]
         told = self.message(role="assistant", tool_calls=calls)
         assert told["tool_calls"][0]["function"]["arguments"] == {}
+
+
+@asynccontextmanager
+async def served(server: Upstream) -> AsyncIterator[OllamaProvider]:
+    provider = OllamaProvider("acme", server.url)
+    yield provider
+    await provider.close()
+
+
+async def test_every_call_pins_the_same_load_options() -> None:
+    async with upstream() as server, served(server) as provider:
+        pins: dict[str, Any] = {"num_ctx": 8192, "keep_alive": "30m"}
+        line_ = said("a", **LAST, **COUNTS)
+        vectors = line(embeddings=[[1.0]])
+        server.will(answer(line_), answer(line_), answer(vectors), answer(line_), answer(vectors))
+        await provider.complete(Call(model="m", prompt="p", **pins))
+        await provider.complete(Call(model="m", messages=[], params={"num_ctx": 1}, **pins))
+        await provider.embed(Call(model="m", inputs=["p"], **pins))
+        await provider.load(Call(model="m", **pins))
+        await provider.load(Call(model="m", inputs=[], **pins))
+        told = [asked.body for asked in server.asked]
+        assert [body["options"] for body in told] == [{"num_ctx": 8192}] * 5
+        assert [body["keep_alive"] for body in told] == ["30m"] * 5
+        assert [asked.path for asked in server.asked][-2:] == ["/api/generate", "/api/embed"]
+        assert "prompt" not in told[3]
+        assert told[4]["input"] == []
+
+
+async def test_models_are_unloaded_and_listed() -> None:
+    async with upstream() as server, served(server) as provider:
+        server.will(answer(said("", done=True)), answer(line(models=[{"name": "m", "size": 5}])))
+        await provider.unload("m")
+        assert server.asked[0].body == {"model": "m", "keep_alive": 0}
+        assert await provider.loaded() == {"m"}
+
+
+async def test_an_error_in_the_answer_is_no_load() -> None:
+    async with upstream() as server, served(server) as provider:
+        server.will(answer(line(error="out of memory")))
+        with pytest.raises(UpstreamFault):
+            await provider.load(Call(model="m"))

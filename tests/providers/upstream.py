@@ -71,7 +71,7 @@ class Upstream:
         except asyncio.IncompleteReadError:
             return None
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        body = msgspec.json.decode(await reader.readexactly(length))
+        body = msgspec.json.decode(await reader.readexactly(length)) if length else None
         return Asked(head, body, number, reader, writer)
 
 

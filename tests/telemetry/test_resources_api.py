@@ -35,7 +35,9 @@ def test_it_answers_the_contract(client: Client) -> None:
     answer = client.get(PATH)
     assert answer.status_code == 200
     body = answer.json()
-    assert list(body) == ["current", "history", "requests", "memoryPressure", "hosts"]
+    assert list(body) == [
+        "current", "history", "requests", "memoryPressure", "hosts", "admission"
+    ]  # fmt: skip
     assert list(body["current"]) == [
         "id", "memory_available_gb", "memory_free_gb", "memory_total_gb", "cpu_usage_percent",
         "swap_used_percent", "recorded_at",
