@@ -119,11 +119,11 @@ class _Race(Generic[T]):
 
     async def _beside(self, candidate: Candidate) -> T | None:
         first = self._first
-        first.job.trail.hedge = candidate
         turn = await begin(first.runtime, first.job, candidate, at_once=True)
         if turn is None:
             self._refund()
             return None
+        first.job.trail.hedge = candidate
         self._join(turn)
         return await self._attempt(turn)
 

@@ -8,6 +8,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES
+from routing.engine.decide import Need
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
 from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.lanes.stage import CHAT, ROUTE, Caller, Heard, SetStage, Stage, at
@@ -146,6 +147,30 @@ async def test_nobody_is_slow_before_it_is_known_what_is_usual(
     assert [a.error_type for a in stage.record().attempts] == ["hedge_lost", ""]
     # What the loser took is kept, or ever shorter times would be slow.
     assert len(stage.runtime.state.offerings["alpha:1b@a"].answer_times._kept) == 21
+
+
+async def test_nobody_is_waited_for(pair: Pair) -> None:
+    """Every place of the second endpoint is taken."""
+    runtime = pair.stage.runtime
+    candidate = runtime.policy.by_id["alpha:1b@b"]
+    live = runtime.state.offerings[candidate.id]
+    taken = [runtime.gate.try_enter(candidate, live, Need(task="completion")) for _ in range(4)]
+    assert runtime.gate.try_enter(candidate, live, Need(task="completion")) is None
+    pair.first.fail("delay", delay_ms=200)
+    told = await pair.stage.post(ROUTE, ASK)
+    assert "x-orchestra-queue-position" not in told.headers
+    assert pair.attempts() == [("a", "")]
+    assert runtime.hedges["normal"].spend()
+    # Who had no place for a second attempt may still stand in for a failed one.
+    late = [{"kind": "delay", "delay_ms": 100}, {"kind": "html"}]
+    pair.first.http.put("/_sim/faults", json={"faults": late}).raise_for_status()
+    asking = asyncio.create_task(pair.stage.post(ROUTE, ASK))
+    await soon(lambda: live.endpoint.waiting == 1)
+    for passed in taken:
+        assert passed is not None
+        passed.leave()
+    assert (await asking).status == 200
+    assert pair.attempts()[-1] == ("b", "")
 
 
 async def test_who_allows_one_attempt_gets_one(pair: Pair) -> None:
