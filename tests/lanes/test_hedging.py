@@ -7,6 +7,7 @@ import pytest
 from msgspec.json import encode
 from msgspec.structs import replace
 
+from routing.coordination.slots import SlotKeeper
 from routing.engine.catalog import DEFAULT_PROFILES
 from routing.engine.decide import Need
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
@@ -240,3 +241,56 @@ async def test_an_unknown_price_is_never_taken_for_none(pair_of: Any) -> None:
     pair.first.fail("silence")
     assert "costUsd" not in (await pair.stage.post(ROUTE, ASK)).json
     assert pair.stage.record().cost_known is False
+
+
+async def test_an_idle_endpoint_is_asked_though_its_places_lapsed(
+    pair: Pair, redis_url: str
+) -> None:
+    """Workers that share places hold none where nothing was asked for a while."""
+    runtime = pair.stage.runtime
+    keeper = SlotKeeper(redis_url, "w")
+    runtime.gate.share(keeper)
+    runtime.gate.ways.clear()
+    runtime.gate.bind(runtime.policy, runtime.state)
+    tasks = [asyncio.create_task(job()) for job in (keeper.run, keeper.listen)]
+    try:
+        idle = runtime.state.endpoint("b")
+        idle.free_slots = 0
+        assert (await pair.stage.post(ROUTE, ASK)).status == 200
+        pair.stage.records()
+        runtime.gate.ways["b"].slots.leased = 0
+        pair.first.fail("silence")
+        assert (await pair.stage.post(ROUTE, ASK)).status == 200
+    finally:
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=0.2)
+    assert pair.attempts() == [("a", "hedge_lost"), ("b", "")]
+
+
+async def test_waiting_for_a_place_is_not_slowness(pair: Pair) -> None:
+    runtime = pair.stage.runtime
+    candidate = runtime.policy.by_id["alpha:1b@a"]
+    live = runtime.state.offerings[candidate.id]
+    taken = [runtime.gate.try_enter(candidate, live, Need(task="completion")) for _ in range(4)]
+    live.endpoint.wait_ms = 0.0  # so that it is chosen all the same
+    asking = asyncio.create_task(pair.stage.post(ROUTE, ASK))
+    await soon(lambda: live.endpoint.waiting == 1)
+    await asyncio.sleep(5 * USUAL_MS / 1000)
+    for passed in taken:
+        assert passed is not None
+        passed.leave()
+    assert (await asking).status == 200
+    assert pair.attempts() == [("a", "")]
+
+
+async def test_a_policy_that_comes_meanwhile_disturbs_nothing(pair: Pair) -> None:
+    runtime = pair.stage.runtime
+    pair.first.fail("delay", delay_ms=200)
+    asking = asyncio.create_task(pair.stage.post(ROUTE, ASK))
+    await soon(lambda: runtime.state.live[0].in_flight == 1)
+    spec = runtime.policy.document
+    runtime.adopt(replace(spec, offerings=spec.offerings[:1], version=2))
+    assert (await asking).status == 200
+    assert pair.attempts() == [("a", "")]
