@@ -7,6 +7,7 @@ new policy is bound to the states that already exist for its offerings.
 from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
+from routing.engine.hedging import Latencies
 from routing.engine.memory import Learned, Resident
 from routing.engine.pace import UsualPace
 from routing.engine.policy import Candidate, Policy
@@ -139,6 +140,7 @@ class OfferingState:
         "available",
         "breaker",
         "endpoint",
+        "first_ms",
         "healthy",
         "host",
         "id",
@@ -154,6 +156,7 @@ class OfferingState:
         "upstream_model",
         "usual",
         "used_at",
+        "whole_ms",
     )
 
     def __init__(
@@ -170,6 +173,8 @@ class OfferingState:
         self.ttft_ms = candidate.ttft_prior_ms
         self.ms_per_token = candidate.ms_per_token_prior
         self.usual = UsualPace()
+        self.first_ms = Latencies()  # to the first token of streams
+        self.whole_ms = Latencies()  # of whole answers
         self.loaded = host is None
         self.available = True
         self.used_at = 0.0  # when this worker last called it, monotonic
@@ -205,6 +210,9 @@ class OfferingState:
         # An upstream may claim a load that took longer than its whole answer.
         duration_ms = max(duration_ms, 0.0)
         self.success_rate += EWMA_ALPHA * (1.0 - self.success_rate)
+        (self.whole_ms if ttft_ms is None else self.first_ms).add(
+            duration_ms if ttft_ms is None else ttft_ms
+        )
         if ttft_ms is not None:
             self.ttft_ms += EWMA_ALPHA * (max(ttft_ms, 0.0) - self.ttft_ms)
             duration_ms = max(duration_ms - ttft_ms, 0.0)

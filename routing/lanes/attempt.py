@@ -2,13 +2,13 @@
 
 from routing.engine.breaker import BreakerState
 from routing.engine.concurrency import Outcome
-from routing.engine.decide import expected_ms
+from routing.engine.decide import expected_ms, likely_tokens
 from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
 from routing.lanes.entry import enter
 from routing.lanes.gate import Pass, outcome_of
-from routing.lanes.job import Job
+from routing.lanes.job import HEDGE_LOST, Job
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Piece
 from telemetry.record import Attempt
@@ -93,6 +93,8 @@ class Turn:
         """The caller left, or a fault of ours: neither says anything about the upstream."""
         if self._end():
             self.live.breaker.abandon(self.started)
+            if self.job.trail.decided:
+                self._note(HEDGE_LOST, self._likely_tokens())
 
     def withdraw(self) -> None:
         """Nobody was called, and whoever refused that has told the breaker."""
@@ -102,6 +104,12 @@ class Turn:
     def tokens(self) -> int:
         """About how many tokens of the answer came."""
         return -(-self.chars // CHARS_PER_TOKEN)
+
+    def _likely_tokens(self) -> int:
+        """Return about how many tokens were made of an answer that nobody waited for."""
+        live, took_ms = self.live, (self.ended - self.started) * 1000
+        made = (took_ms - live.ttft_ms) / live.ms_per_token if live.ms_per_token > 0 else 0.0
+        return max(self.tokens, min(int(made), likely_tokens(self.job.need)), 0)
 
     def silence(self, usual_ms: float) -> UpstreamTimeout:
         """Return the error of an attempt that said nothing in time."""
@@ -143,13 +151,21 @@ class Turn:
         )
 
 
-async def begin(runtime: Runtime, job: Job, candidate: Candidate) -> Turn | None:
-    """Return an attempt that may call its upstream now; None where it may not."""
+async def begin(
+    runtime: Runtime, job: Job, candidate: Candidate, *, patient: bool = True
+) -> Turn | None:
+    """Return an attempt that may call its upstream now; None where it may not.
+
+    One that is not `patient` takes a place that is free, or none.
+    """
     live, asked = runtime.live(candidate), runtime.clock()
     if live is None or not live.breaker.allows(asked):
         return None
     try:
-        passed = await enter(runtime, job, candidate, live)
+        if patient:
+            passed = await enter(runtime, job, candidate, live)
+        else:
+            passed = runtime.gate.try_enter(candidate, live, job.need)
     except (ProviderError, TimeoutError) as exc:
         _not_loaded(runtime, job, candidate, live, asked, exc)
         return None

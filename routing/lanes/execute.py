@@ -10,6 +10,7 @@ from routing.engine.policy import Candidate
 from routing.lanes import load_news
 from routing.lanes.attempt import Turn, begin
 from routing.lanes.flow import Flow, open_flow
+from routing.lanes.hedge import raced
 from routing.lanes.job import Job, Trail
 from routing.lanes.limits import whole_s
 from routing.lanes.order import in_order, outcome, worth_asking_again
@@ -25,9 +26,18 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
 
     Raises AttemptsFailed, DeadlineExceeded, or the RefusedByUpstream that the caller caused.
     """
+
+    async def attempt(candidate: Candidate, patient: bool) -> Answer | None:
+        return await _ask(runtime, job, candidate, embed=embed, patient=patient)
+
     for candidate in in_order(runtime, job):
         for again in (False, True):
-            answer = await _ask(runtime, job, candidate, embed=embed)
+            if job.hedge_percent and not again:
+                live = runtime.live(candidate)
+                usual_ms = live.whole_ms.p95() if live is not None else None
+                answer = await raced(runtime, job, candidate, usual_ms, attempt, _drop)
+            else:
+                answer = await attempt(candidate, True)
             if answer is not None:
                 return answer
             if again or not await worth_asking_again(runtime, job, candidate):
@@ -37,10 +47,19 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
 
 async def open_stream(runtime: Runtime, job: Job) -> Stream:
     """Return a stream that has reached its commit point; errors as `complete` raises them."""
+
+    async def attempt(candidate: Candidate, patient: bool) -> Flow | None:
+        return await open_flow(runtime, job, candidate, patient=patient)
+
     order = in_order(runtime, job)
     for candidate in order:
         for again in (False, True):
-            flow = await open_flow(runtime, job, candidate)
+            if job.hedge_percent and not again:
+                live = runtime.live(candidate)
+                usual_ms = live.first_ms.p95() if live is not None else None
+                flow = await raced(runtime, job, candidate, usual_ms, attempt, Flow.close)
+            else:
+                flow = await attempt(candidate, True)
             if flow is not None and job.commit == "first_token":
                 return LiveStream(runtime, job, flow, order)
             if flow is not None and (pieces := await _held(flow)) is not None:
@@ -50,9 +69,11 @@ async def open_stream(runtime: Runtime, job: Job) -> Stream:
     raise outcome(runtime, job)
 
 
-async def _ask(runtime: Runtime, job: Job, candidate: Candidate, *, embed: bool) -> Answer | None:
+async def _ask(
+    runtime: Runtime, job: Job, candidate: Candidate, *, embed: bool, patient: bool
+) -> Answer | None:
     """Make one call; None if it failed, with the failure on the trail."""
-    turn = await begin(runtime, job, candidate)
+    turn = await begin(runtime, job, candidate, patient=patient)
     if turn is None:
         return None
     try:
@@ -73,6 +94,10 @@ async def _ask(runtime: Runtime, job: Job, candidate: Candidate, *, embed: bool)
     turn.succeed()
     _learn(turn, answer)
     return answer
+
+
+async def _drop(answer: Answer) -> None:
+    """Nothing is left of a whole answer that came too late."""
 
 
 def _learn(turn: Turn, answer: Answer) -> None:

@@ -137,10 +137,15 @@ class Flow:
 
 
 async def open_flow(
-    runtime: Runtime, job: Job, candidate: Candidate, call: Call | None = None
+    runtime: Runtime,
+    job: Job,
+    candidate: Candidate,
+    call: Call | None = None,
+    *,
+    patient: bool = True,
 ) -> Flow | None:
     """Return a streamed answer that has begun; None if none did, with the failure on the trail."""
-    turn = await begin(runtime, job, candidate)
+    turn = await begin(runtime, job, candidate, patient=patient)
     if turn is None:
         return None
     flow: Flow | None = None

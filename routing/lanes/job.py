@@ -14,6 +14,9 @@ from telemetry.record import Attempt
 # Timers may fire this much before the clock says so.
 TIMER_GRAIN_S = 0.002
 
+# What the trail says of an attempt that another one was faster than.
+HEDGE_LOST = "hedge_lost"
+
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
 
@@ -26,6 +29,8 @@ class Trail(msgspec.Struct):
     answered_by: Candidate | None = None
     queued_ms: int = 0  # in admission queues
     queue_position: int = 0  # when it began to wait; 0: it never did
+    hedged: set[str] = set()  # offerings asked beside a slow first one
+    decided: bool = False  # a race has its winner; who ends now has lost it
     waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
 
     @property
@@ -49,6 +54,7 @@ class Job(msgspec.Struct, kw_only=True):
     commit: Commit = "first_token"
     trail: Trail
     longest_wait_s: float = 30.0  # for a place at an endpoint
+    hedge_percent: float = 0.0
 
     @property
     def need(self) -> Need:

@@ -18,7 +18,8 @@ def in_order(runtime: Runtime, job: Job) -> Iterator[Candidate]:
     """Yield whom to ask next, for as long as asking makes sense."""
     order = attempts(runtime.policy, runtime.state, job.decision, runtime.clock)
     while not is_over(runtime, job) and (candidate := next(order, None)) is not None:
-        yield candidate
+        if candidate.id not in job.trail.hedged:
+            yield candidate
 
 
 def is_over(runtime: Runtime, job: Job) -> bool:

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable
 
 from routing.coordination.reservations import Reservations
 from routing.engine.breaker import BreakerState
-from routing.engine.catalog import EndpointSpec, PolicyDocument
+from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
+from routing.engine.hedging import HedgeBudget
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
@@ -77,6 +78,8 @@ class Runtime:
         self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self.node = socket.gethostname()
         self.gate = Gate(clock)
+        # Second attempts of each priority; what is saved is this worker's own.
+        self.hedges: dict[str, HedgeBudget] = {p: HedgeBudget() for p in PRIORITIES}
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}

@@ -15,6 +15,7 @@ from routing.engine.decide import REASONS
 from routing.engine.errors import ProviderError, RoutingError
 from routing.lanes import contracts
 from routing.lanes.exchange import CALLER_LEFT
+from routing.lanes.job import HEDGE_LOST
 from routing.lanes.problems import TITLES, bad_request
 from routing.lanes.table import BY_ROUTE
 from tests.docs.markdown import document
@@ -36,7 +37,7 @@ def _raised(kind: type[RoutingError]) -> Iterator[type[RoutingError]]:
         yield from _raised(one)
 
 
-CODES_IN_USE = {*TITLES, *CODES.values(), *REASONS, CALLER_LEFT}
+CODES_IN_USE = {*TITLES, *CODES.values(), *REASONS, CALLER_LEFT, HEDGE_LOST}
 CODES_IN_USE |= {kind.code for kind in _raised(RoutingError)}
 
 
