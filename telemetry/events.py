@@ -158,12 +158,13 @@ def of_record(record: RequestRecord) -> Iterator[Event]:
 
 
 def _failures(record: RequestRecord) -> Iterator[ModelFailed]:
-    failed = [a for a in record.attempts if a.error_type]
+    failed = [a for a in record.attempts if a.failed]
     for attempt in failed:
         yield ModelFailed(
             record.request_id, attempt.model, attempt.error_type, record.fallback_used
         )
-    if not failed and not record.success and record.attempts:
+    answered = any(not a.error_type for a in record.attempts)
+    if not failed and not record.success and answered:
         yield ModelFailed(
             record.request_id, credited_model(record), record.error_type, record.fallback_used
         )

@@ -6,6 +6,9 @@ import msgspec
 
 RequestKind = Literal["select", "route", "chat", "embed"]
 
+# An attempt that was ended because another one, made beside it, answered first.
+HEDGE_LOST = "hedge_lost"
+
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One call to one offering; `error_type` is empty when it answered."""
@@ -15,6 +18,11 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     duration_ms: int
     error_type: str = ""
     completion_tokens: int = 0  # about how much of an answer came before it failed
+
+    @property
+    def failed(self) -> bool:
+        """Losing a race is no failure."""
+        return self.error_type not in ("", HEDGE_LOST)
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):

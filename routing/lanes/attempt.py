@@ -8,10 +8,10 @@ from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
 from routing.lanes.entry import enter
 from routing.lanes.gate import Pass, outcome_of
-from routing.lanes.job import HEDGE_LOST, Job
+from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Piece
-from telemetry.record import Attempt
+from telemetry.record import HEDGE_LOST, Attempt
 
 CHARS_PER_TOKEN = 4
 CLOSED = BreakerState.CLOSED

@@ -8,11 +8,11 @@ from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate, Policy
 from routing.lanes.ids import new_id
-from routing.lanes.job import HEDGE_LOST, Trail
+from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Usage
-from telemetry.record import RequestKind, RequestRecord
+from telemetry.record import HEDGE_LOST, RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
 
 CALLER_LEFT = "caller_left"

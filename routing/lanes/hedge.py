@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import islice
 from typing import Any, TypeVar
 
-from routing.engine.decide import attempts, likely_tokens
+from routing.engine.breaker import BreakerState
+from routing.engine.decide import Need, attempts, likely_tokens
 from routing.engine.policy import Candidate
-from routing.lanes.job import HEDGE_LOST, Job
+from routing.engine.state import OfferingState
+from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
-from telemetry.record import Attempt
+from telemetry.record import HEDGE_LOST, Attempt
 
 T = TypeVar("T")
+
+# Who stands further back would seldom do.
+MOST_LOOKED_AT = 8
 
 # Makes one attempt; the flag says whether it may wait for a place.
 Try = Callable[[Candidate, bool], Coroutine[Any, Any, T | None]]
@@ -63,13 +69,32 @@ def _second(runtime: Runtime, job: Job, first: Candidate) -> Candidate | None:
     if job.most_attempts is not None and len(job.trail.attempts) + 1 >= job.most_attempts:
         return None
     asked = {f"{a.model}@{a.endpoint}" for a in job.trail.attempts} | {first.id}
-    for candidate in attempts(runtime.policy, runtime.state, job.decision, runtime.clock):
+    order = attempts(runtime.policy, runtime.state, job.decision, runtime.clock)
+    for candidate in islice(order, MOST_LOOKED_AT):
         live = runtime.live(candidate)
-        if candidate.id in asked or live is None or not live.loaded:
+        if candidate.id in asked or live is None or not _is_ready(live):
             continue
-        if live.endpoint.free_slots > 0:
+        if _does(candidate, first, job.need):
             return candidate
     return None
+
+
+def _is_ready(live: OfferingState) -> bool:
+    """Return whether a call would begin at once: no load, no queue, and no probe."""
+    closed = live.breaker.state is BreakerState.CLOSED
+    return closed and live.loaded and live.endpoint.free_slots > 0
+
+
+def _does(candidate: Candidate, first: Candidate, need: Need) -> bool:
+    """Return whether its answer is as good as was asked for, and both are within the cost limit."""
+    if need.model is not None and candidate.model_name != first.model_name:
+        return False
+    if candidate.rank < min(need.floor, first.rank):
+        return False
+    if need.cost_limit_nusd is None:
+        return True
+    bounds = [c.cost_bound_nusd(need.prompt_tokens, need.output_tokens) for c in (candidate, first)]
+    return None not in bounds and sum(b or 0 for b in bounds) <= need.cost_limit_nusd
 
 
 async def _first_to_answer(

@@ -14,9 +14,6 @@ from telemetry.record import Attempt
 # Timers may fire this much before the clock says so.
 TIMER_GRAIN_S = 0.002
 
-# What the trail says of an attempt that another one was faster than.
-HEDGE_LOST = "hedge_lost"
-
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
 

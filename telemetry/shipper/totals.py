@@ -68,7 +68,7 @@ def total(records: Iterable[RequestRecord]) -> Totals:
                 _add_to_model(model, record)
         # The last attempt is the request's own outcome, counted above.
         for attempt in record.attempts if len(record.attempts) > 1 else ():
-            if attempt.error_type and attempt.model:
+            if attempt.failed and attempt.model:
                 models.setdefault(attempt.model, ModelTotal()).failed_attempts += 1
     return sums
 

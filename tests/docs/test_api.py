@@ -15,9 +15,9 @@ from routing.engine.decide import REASONS
 from routing.engine.errors import ProviderError, RoutingError
 from routing.lanes import contracts
 from routing.lanes.exchange import CALLER_LEFT
-from routing.lanes.job import HEDGE_LOST
 from routing.lanes.problems import TITLES, bad_request
 from routing.lanes.table import BY_ROUTE
+from telemetry.record import HEDGE_LOST
 from tests.docs.markdown import document
 
 API = document("docs/api.md")

@@ -128,6 +128,16 @@ async def test_nobody_is_asked_twice_without_reason(race: Any, why: str) -> None
     assert two.attempts() == [("a", "")]
 
 
+async def test_both_together_stay_within_the_cost_limit(race: Any) -> None:
+    two: Two = await race(model=PRICED)
+    two.know(20)
+    two.a.fail("delay", delay_ms=100)
+    bound_usd = (2 + 10) * 1e-6
+    wanted = {"maxTokens": 10, "costLimit": bound_usd * 1.5}
+    assert (await two.stage.post(ROUTE, {**ASK, "requirements": wanted})).status == 200
+    assert two.attempts() == [("a", "")]
+
+
 async def test_a_caller_who_leaves_ends_both(race: Any) -> None:
     two: Two = await race()
     two.know(20)

@@ -84,6 +84,14 @@ def test_a_failed_request_tells_of_its_model_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("left", [{}, {"success": False, "error_type": "caller_left"}])
+def test_an_attempt_that_lost_a_race_failed_nothing(left: dict[str, Any]) -> None:
+    lost = Attempt("a", "e", 5, "hedge_lost")
+    answered = () if left else (Attempt("model-1", "f", 6),)
+    record = a_record(1, attempts=(lost, *answered), **left)
+    assert [type(event) for event in of_record(record)] == [ModelSelected]
+
+
 def test_a_refused_request_failed_no_model() -> None:
     record = a_record(
         1, success=False, error_type="no_model_available", selected_model="", chosen_model="",

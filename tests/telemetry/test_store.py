@@ -115,6 +115,13 @@ async def test_counters_are_exact(shipping: AsyncConnection) -> None:
             response_time_ms=300,
             fallback_used=True,
         ),
+        # A second attempt was faster than the first.
+        a_record(
+            5,
+            attempts=(Attempt("model-1", "e", 5, "hedge_lost"), Attempt("model-0", "e", 6)),
+            response_time_ms=300,
+            fallback_used=True,
+        ),
         # Everybody failed; the record names nobody.
         a_record(
             0,
@@ -131,7 +138,7 @@ async def test_counters_are_exact(shipping: AsyncConnection) -> None:
         " avg_response_time_ms FROM telemetry_modelmetric ORDER BY model_name",
     )
     assert metrics == [
-        ("model-0", 3, 2, 1, 0, pytest.approx((100 + 201 + 300) / 3)),
+        ("model-0", 4, 3, 1, 0, pytest.approx((100 + 201 + 2 * 300) / 4)),
         ("model-1", 0, 0, 0, 2, 0.0),
         ("model-2", 1, 0, 1, 1, 100.0),
     ]
@@ -140,13 +147,13 @@ async def test_counters_are_exact(shipping: AsyncConnection) -> None:
         "SELECT sum(request_count), sum(success_count), sum(fallback_count), sum(cost_nusd)"
         " FROM telemetry_requestminute",
     )
-    assert minutes == [(6, 3, 1, 7 + 5 * 1_250_000)]
+    assert minutes == [(7, 4, 2, 7 + 6 * 1_250_000)]
     grouped = await rows(
         shipping,
         "SELECT selected_model, count(*) FROM telemetry_orchestratorrequest"
         " WHERE kind <> 'select' AND (success OR attempts <> '[]') GROUP BY 1 ORDER BY 1",
     )
-    assert grouped == [("model-0", 3), ("model-2", 1)]
+    assert grouped == [("model-0", 4), ("model-2", 1)]
 
 
 async def test_last_used_is_the_latest_end_whatever_the_order(shipping: AsyncConnection) -> None:
