@@ -18,9 +18,11 @@ RUNNING, DONE = b"r", b"d"
 FINGERPRINT_BYTES = 32
 
 # KEYS: the request's key. ARGV: the mark that must be there, its replacement ("" removes it), and
-# for how many ms that is kept.
+# for how many ms that is kept. A mark that is gone (Redis was emptied, or its time was over while
+# nobody else came) is still its holder's.
 _REPLACE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local found = redis.call('GET', KEYS[1])
+if found and found ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then
   redis.call('DEL', KEYS[1])
 else

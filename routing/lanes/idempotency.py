@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from routing.coordination.answers import AWAY, AnswerStore, Claim, Mark
+from routing.coordination.spare import Spare
 from routing.engine.errors import NotReady
 from routing.lanes.problems import BadRequest
 from routing.lanes.reply import Reply
@@ -71,6 +72,7 @@ class Idempotency:
         self._store = store
         self._secret = secret.encode()
         self._keep_s = keep_s
+        self._spare = Spare()
         self._making: dict[str, asyncio.Future[None]] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -105,13 +107,7 @@ class Idempotency:
         while True:
             if (making := self._making.get(name)) is not None:
                 await asyncio.wait([making])
-            try:
-                found = await self._store.claim(name, fingerprint, LEASE_S)
-            except AWAY as exc:
-                raise Unavailable(
-                    "The Idempotency-Key cannot be honoured while Redis is away;"
-                    " try again, or leave the header out."
-                ) from exc
+            found = self._spare.get(name) or await self._claim(name, fingerprint)
             if isinstance(found, Claim):
                 self._making[name] = asyncio.get_running_loop().create_future()
                 return found
@@ -120,6 +116,15 @@ class Idempotency:
             if found.answer is not None:
                 return found
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _claim(self, name: str, fingerprint: bytes) -> Claim | Mark:
+        try:
+            return await self._store.claim(name, fingerprint, LEASE_S)
+        except AWAY as exc:
+            raise Unavailable(
+                "The Idempotency-Key cannot be honoured while Redis is away;"
+                " try again, or leave the header out."
+            ) from exc
 
     async def finish(self, claim: Claim, sealed: bytes) -> None:
         """Keep the answer, even if its caller leaves meanwhile."""
@@ -137,7 +142,13 @@ class Idempotency:
                 await self._store.renew(claim, LEASE_S)
 
     async def _finish(self, claim: Claim, sealed: bytes) -> None:
-        if not await self._store.finish(claim, sealed, self._keep_s):
+        try:
+            kept = await self._store.finish(claim, sealed, self._keep_s)
+        except AWAY:
+            # At least this worker can answer again.
+            self._spare.put(claim.key, Mark(claim.fingerprint, sealed), self._keep_s)
+            return
+        if not kept:
             logger.warning("An answer came after its claim had been given up.")
 
     def _soon(self, claim: Claim, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -148,7 +159,7 @@ class Idempotency:
 
     async def _settle(self, claim: Claim, work: Coroutine[Any, Any, None]) -> None:
         try:
-            # Without Redis the caller has its answer all the same; the mark ends by itself.
+            # Without Redis a mark ends by itself.
             with contextlib.suppress(*AWAY):
                 await work
         finally:
@@ -293,4 +304,5 @@ def _in_progress(key: str) -> BadRequest:
         f"The request with Idempotency-Key '{key}' is still being carried out; ask again later.",
         code="idempotency_in_progress",
         status=409,
+        retry_after_s=1.0,
     )

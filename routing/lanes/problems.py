@@ -70,8 +70,10 @@ class BadRequest(RoutingError):
         fields: tuple[ProblemField, ...] = (),
         code: str = "invalid_request",
         status: int = 400,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(detail)
+        self.retry_after_s = retry_after_s
         self.fields = fields
         self.code = code
         self.status = status
@@ -107,7 +109,8 @@ class Failure:
 def failure_of(exc: RoutingError) -> Failure:
     """Return what a caller is told of `exc`."""
     if isinstance(exc, BadRequest):
-        return Failure(exc.status, exc.code, str(exc), exc.fields)
+        headers = {} if exc.retry_after_s is None else _retry_after(exc.retry_after_s)
+        return Failure(exc.status, exc.code, str(exc), exc.fields, headers=headers)
     if isinstance(exc, NoCandidate):
         return _no_candidate(exc)
     if isinstance(exc, UnknownModel):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import redis
+from redis.asyncio import Redis as AsyncRedis
 
 from routing.coordination import answers
 from routing.coordination.answers import AnswerStore, Claim
@@ -16,6 +17,7 @@ from routing.lanes.idempotency import Idempotency
 from tests.cast import ALPHA, BETA, VECTORS, document
 from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import CHAT, HEADERS, ROUTE, SELECT, Caller, Heard, Stage, at, staged
+from tests.waiting import soon
 
 SECRET = "x" * 50
 QUESTION = {"taskType": "completion", "prompt": "a planted question"}
@@ -161,6 +163,7 @@ async def test_who_waits_too_long_is_told(keyed: Stage, monkeypatch: pytest.Monk
     await claimed_by_another(keyed, 5)
     told = await ask(keyed, QUESTION)
     assert (told.status, told.json["code"]) == (409, "idempotency_in_progress")
+    assert told.headers["retry-after"] == "1"
 
 
 @pytest.mark.parametrize("key", ["", " ", "two words", "é", "x" * 256, "a\tb"])
@@ -176,6 +179,58 @@ async def test_without_redis_a_promise_is_refused_and_the_rest_goes_on(stage: St
     assert (refused.status, refused.json["code"]) == (503, "idempotency_unavailable")
     assert int(refused.headers["retry-after"]) >= 1
     assert (await stage.post(ROUTE, QUESTION)).status == 200
+
+
+async def test_what_redis_did_not_take_this_worker_answers_again(
+    keyed: Stage, host: SimulatedHost
+) -> None:
+    """Redis goes away while a request is carried out, and another one waits for it."""
+    promise = keyed.runtime.idempotency
+    assert promise is not None
+    host.fail("delay", delay_ms=200)
+    asking = [asyncio.create_task(ask(keyed, QUESTION)) for _ in range(2)]
+    await soon(lambda: keyed.runtime.state.live[0].in_flight == 1)
+    working, promise._store = promise._store, AnswerStore("redis://127.0.0.1:1/0")
+    first, joined = await asyncio.gather(*asking)
+    again = await ask(keyed, QUESTION)
+    assert first.body == joined.body == again.body
+    assert (await ask(keyed, QUESTION, "k-2")).status == 503
+    promise._store = working
+    assert (await ask(keyed, QUESTION)).body == first.body
+    assert served(host) == 1
+
+
+async def test_redis_emptied_meanwhile_costs_no_second_call(
+    keyed: Stage, other: Stage, host: SimulatedHost, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "LEASE_S", 0.15)
+    host.fail("delay", delay_ms=400)
+    asking = asyncio.create_task(ask(keyed, QUESTION))
+    await soon(lambda: keyed.runtime.state.live[0].in_flight == 1)
+    async with AsyncRedis.from_url(redis_url) as client:
+        await client.flushdb()
+    await asyncio.sleep(0.2)
+    joined = await ask(other, QUESTION)
+    assert joined.body == (await asking).body
+    assert served(host) == 1
+
+
+async def test_a_native_stream_is_repeated_as_it_was(keyed: Stage, host: SimulatedHost) -> None:
+    body = {**QUESTION, "stream": True}
+    first, again = await ask(keyed, body), await ask(keyed, body)
+    assert first.body.startswith(b"event: start")
+    assert b"event: done" in first.body
+    assert (again.body, again.headers["idempotency-replayed"]) == (first.body, "true")
+    assert served(host) == 1
+
+
+async def test_joining_a_stream_waits_for_its_end(keyed: Stage, host: SimulatedHost) -> None:
+    host.fail("delay", delay_ms=200)
+    body = {**CHATTING, "stream": True}
+    heard = await asyncio.gather(*(ask(keyed, body, path=CHAT) for _ in range(5)))
+    assert {answer.events[-1] for answer in heard} == {"[DONE]"}
+    assert len({answer.body for answer in heard}) == 1
+    assert served(host) == 1
 
 
 async def test_nothing_readable_is_kept(keyed: Stage, redis_url: str) -> None:
