@@ -188,6 +188,22 @@ async def test_the_second_goes_on_when_the_first_fails(pair: Pair) -> None:
     assert pair.attempts() == [("a", "upstream_fault"), ("b", "")]
 
 
+async def test_the_first_goes_on_when_the_second_fails(pair: Pair) -> None:
+    pair.first.fail("delay", delay_ms=200)
+    pair.second.fail("http_error", status=500)
+    assert (await pair.stage.post(ROUTE, ASK)).json["endpoint"] == "a"
+    assert pair.attempts() == [("b", "upstream_fault"), ("a", "")]
+
+
+async def test_both_together_stay_within_the_cost_limit(pair_of: Any) -> None:
+    pair = await pair_of(100, priced(ALPHA, "0.001"))
+    pair.first.fail("delay", delay_ms=150)
+    one_usd = (len(ASK["prompt"]) // 4 + 1 + 8) * 1e-6
+    wanted = {"maxTokens": 8, "costLimit": one_usd * 1.5}
+    assert (await pair.stage.post(ROUTE, {**ASK, "requirements": wanted})).status == 200
+    assert pair.attempts() == [("a", "")]
+
+
 async def test_when_both_fail_the_others_are_asked(pair_of: Any) -> None:
     pair = await pair_of(100, ALPHA, BETA)
     late = [
