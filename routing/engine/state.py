@@ -173,7 +173,7 @@ class OfferingState:
         self.ttft_ms = candidate.ttft_prior_ms
         self.ms_per_token = candidate.ms_per_token_prior
         self.usual = UsualPace()
-        # In ms, of streamed answers and of whole ones.
+        # What callers waited for streams and for whole answers, where nothing had to be loaded.
         self.first_token_times = Durations()
         self.answer_times = Durations()
         self.loaded = host is None
@@ -212,12 +212,9 @@ class OfferingState:
         duration_ms = max(duration_ms, 0.0)
         self.success_rate += EWMA_ALPHA * (1.0 - self.success_rate)
         if ttft_ms is not None:
-            self.first_token_times.add(ttft_ms)
             self.ttft_ms += EWMA_ALPHA * (max(ttft_ms, 0.0) - self.ttft_ms)
             duration_ms = max(duration_ms - ttft_ms, 0.0)
-        else:
-            self.answer_times.add(duration_ms)
-        if ttft_ms is None and output_tokens:
+        elif output_tokens:
             # The whole answer came at once: split it as the averages so far suggest.
             known = self.ttft_ms + self.ms_per_token * output_tokens
             scale = 1 + EWMA_ALPHA * (duration_ms / max(known, 0.001) - 1)

@@ -131,6 +131,15 @@ class Turn:
         self._end()
 
     @property
+    def cold(self) -> bool:
+        """Whether its model was loaded for it."""
+        return self.passed is not None and self.passed.cold
+
+    @property
+    def took_ms(self) -> float:
+        return (self.ended - self.started) * 1000
+
+    @property
     def tokens(self) -> int:
         """About how many tokens of the answer came."""
         return -(-self.chars // CHARS_PER_TOKEN)
@@ -148,10 +157,10 @@ class Turn:
         return expected_ms(self.candidate, self.live, self.job.need)
 
     def _outcome(self) -> Outcome:
-        last, cold = self.last, self.passed is not None and self.passed.cold
+        last = self.last
         return Outcome(
             # A model that was loaded first says nothing of how busy its endpoint is.
-            ttft_ms=None if cold else self.ttft_ms,
+            ttft_ms=None if self.cold else self.ttft_ms,
             queued_ms=last.waited_ms if last else None,
             busy_ms=last.busy_ms if last else None,
         )
@@ -169,7 +178,7 @@ class Turn:
 
     def _note(self, error_type: str, tokens: int) -> None:
         candidate = self.candidate
-        took_ms = int((self.ended - self.started) * 1000)
+        took_ms = int(self.took_ms)
         self.job.trail.attempts.append(
             Attempt(candidate.model_name, candidate.endpoint_name, took_ms, error_type, tokens)
         )

@@ -114,11 +114,12 @@ async def _forget(answer: Answer) -> None:
 def _learn(turn: Turn, answer: Answer) -> None:
     load_news.learn_from_answer(turn.runtime, turn.candidate, answer.load_ms)
     tokens = answer.usage.completion_tokens if answer.usage else 0
-    took_ms = (turn.runtime.clock() - turn.started) * 1000 - answer.load_ms
+    if not turn.cold:
+        turn.live.answer_times.add(turn.took_ms)
     # A cold start says nothing about the next, warm one.
     turn.runtime.learn(
         turn.live,
-        duration_ms=max(0.0, took_ms),
+        duration_ms=max(0.0, turn.took_ms - answer.load_ms),
         output_tokens=tokens,
         ttft_ms=None,
         work_ms=answer.work_ms,
@@ -139,7 +140,9 @@ async def _held(turn: Turn) -> Stream | None:
     except BaseException:
         await flow.close()
         raise
-    if turn.heard:
-        return HeldStream(flow, pieces)
-    await flow.close()
-    return None
+    if not turn.heard:
+        await flow.close()
+        return None
+    if not turn.cold:
+        turn.live.answer_times.add(turn.took_ms)
+    return HeldStream(flow, pieces)

@@ -46,6 +46,8 @@ class Flow:
             raise StreamCut(name, said)
         self.first_token_s = turn.runtime.clock() - turn.started
         turn.speaks(self.first_token_s * 1000)
+        if not turn.cold:
+            turn.live.first_token_times.add(self.first_token_s * 1000)
 
     async def next(self) -> Piece | None:
         """Return the next piece, or None at the end; raises ProviderError or DeadlineExceeded."""

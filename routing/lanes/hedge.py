@@ -89,8 +89,7 @@ class _Race(Generic[T]):
         for turn in self._turns:
             if turn is not winner and not turn.over:
                 turn.lose()
-                took_ms = (turn.ended - turn.started) * 1000
-                self._times(turn.live).add_unfinished(took_ms)
+                self._times(turn.live).add_unfinished(turn.took_ms)
 
     def _second(self) -> Candidate | None:
         """Return whom to ask beside the first, paid for; None where nobody is asked."""

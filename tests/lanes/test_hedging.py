@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from routing.coordination.slots import SlotKeeper
 from routing.engine.catalog import DEFAULT_PROFILES
 from routing.engine.decide import Need
+from routing.engine.durations import Durations
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
 from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.lanes.stage import CHAT, ROUTE, Caller, Heard, SetStage, Stage, at
@@ -116,6 +117,30 @@ async def test_a_fast_one_is_alone(pair: Pair, path: str, body: Any) -> None:
             live.first_token_times.add(5000.0)
     await pair.stage.post(path, body)
     assert (pair.attempts(), pair.served()) == ([("a", "")], [1, 0])
+
+
+@EVERY_WAY
+async def test_what_is_usual_is_what_callers_wait(pair: Pair, path: str, body: Any) -> None:
+    """An engine may call all of it loading, even of a model that is loaded."""
+    pair.first.fail("delay", delay_ms=15)
+    live = pair.stage.runtime.state.offerings["alpha:1b@a"]
+    live.answer_times, live.first_token_times = Durations(), Durations()
+    for _ in range(20):
+        await pair.stage.post(path, body)
+    whole = not body.get("stream") or body.get("commit") == "complete"
+    slow_ms = (live.answer_times if whole else live.first_token_times).slow_ms()
+    assert slow_ms is not None
+    assert slow_ms >= 15
+
+
+async def test_a_cold_start_is_not_usual(set_stage: SetStage, start_simulator: Any) -> None:
+    host = start_simulator(CATALOGUE, instant=True)
+    stage = await set_stage(document((ALPHA,), (at(host.url, host="local"),)))
+    live = stage.runtime.state.live[0]
+    assert not live.loaded
+    for body in (ASK, ASK, {**ASK, "stream": True}):
+        await stage.post(ROUTE, body)
+    assert (len(live.answer_times._kept), len(live.first_token_times._kept)) == (1, 1)
 
 
 async def test_it_is_off_unless_a_profile_says_so(pair_of: Any) -> None:
