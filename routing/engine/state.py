@@ -7,7 +7,7 @@ new policy is bound to the states that already exist for its offerings.
 from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
-from routing.engine.hedging import Latencies
+from routing.engine.durations import Durations
 from routing.engine.memory import Learned, Resident
 from routing.engine.pace import UsualPace
 from routing.engine.policy import Candidate, Policy
@@ -137,10 +137,11 @@ class OfferingState:
     """Breaker, load and observed speed of one offering."""
 
     __slots__ = (
+        "answer_times",
         "available",
         "breaker",
         "endpoint",
-        "first_ms",
+        "first_token_times",
         "healthy",
         "host",
         "id",
@@ -156,7 +157,6 @@ class OfferingState:
         "upstream_model",
         "usual",
         "used_at",
-        "whole_ms",
     )
 
     def __init__(
@@ -173,8 +173,9 @@ class OfferingState:
         self.ttft_ms = candidate.ttft_prior_ms
         self.ms_per_token = candidate.ms_per_token_prior
         self.usual = UsualPace()
-        self.first_ms = Latencies()  # to the first token of streams
-        self.whole_ms = Latencies()  # of whole answers
+        # In ms, of streamed answers and of whole ones.
+        self.first_token_times = Durations()
+        self.answer_times = Durations()
         self.loaded = host is None
         self.available = True
         self.used_at = 0.0  # when this worker last called it, monotonic
@@ -210,13 +211,13 @@ class OfferingState:
         # An upstream may claim a load that took longer than its whole answer.
         duration_ms = max(duration_ms, 0.0)
         self.success_rate += EWMA_ALPHA * (1.0 - self.success_rate)
-        (self.whole_ms if ttft_ms is None else self.first_ms).add(
-            duration_ms if ttft_ms is None else ttft_ms
-        )
         if ttft_ms is not None:
+            self.first_token_times.add(ttft_ms)
             self.ttft_ms += EWMA_ALPHA * (max(ttft_ms, 0.0) - self.ttft_ms)
             duration_ms = max(duration_ms - ttft_ms, 0.0)
-        elif output_tokens:
+        else:
+            self.answer_times.add(duration_ms)
+        if ttft_ms is None and output_tokens:
             # The whole answer came at once: split it as the averages so far suggest.
             known = self.ttft_ms + self.ms_per_token * output_tokens
             scale = 1 + EWMA_ALPHA * (duration_ms / max(known, 0.001) - 1)

@@ -1,12 +1,14 @@
 """One call to one offering: the one place where an attempt begins, and where it ends."""
 
+from collections.abc import Callable
+
 from routing.engine.breaker import BreakerState
 from routing.engine.concurrency import Outcome
-from routing.engine.decide import expected_ms, likely_tokens
+from routing.engine.decide import expected_ms
 from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
-from routing.lanes.entry import enter
+from routing.lanes.entry import enter, enter_at_once
 from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
@@ -18,12 +20,16 @@ CLOSED = BreakerState.CLOSED
 
 
 class Turn:
-    """An attempt under way. It ends once: with `succeed`, `fail`, `cut_short` or `abandon`."""
+    """An attempt under way.
+
+    It ends once: with `succeed`, `fail`, `cut_short`, `lose` or `abandon`.
+    """
 
     __slots__ = (
         "candidate",
         "chars",
         "ended",
+        "heard",
         "job",
         "last",
         "live",
@@ -32,6 +38,8 @@ class Turn:
         "runtime",
         "started",
         "ttft_ms",
+        "unseen_tokens",
+        "when_heard",
     )
 
     def __init__(
@@ -49,6 +57,9 @@ class Turn:
         self.last: Answer | Piece | None = None
         self.ttft_ms: float | None = None
         self.chars = 0  # of the answer, as far as it came
+        self.unseen_tokens = 0  # most that may be made before any comes
+        self.heard = False
+        self.when_heard: Callable[[], None] | None = None
         self.over = False
         self.ended = 0.0
 
@@ -58,15 +69,26 @@ class Turn:
         if self.passed is not None:
             self.passed.answering()
 
-    def succeed(self) -> None:
-        """The upstream answered."""
-        if not self._end(self._outcome()):
-            return
+    def commit(self) -> bool:
+        """Let this be the attempt whose answer counts; False if it may not be any more."""
+        if self.over:
+            return False
+        if not self.heard:
+            self.heard = True
+            if self.when_heard is not None:
+                self.when_heard()
+        return True
+
+    def succeed(self) -> bool:
+        """The upstream answered; False if that is of no use any more."""
+        if not self.commit() or not self._end(self._outcome()):
+            return False
         self._note("", 0)
         self.job.trail.answered_by = self.candidate
         self.live.used_at = self.ended
         if self.live.breaker.succeed(self.ended, began=self.started):
             self.runtime.breaker_changed(self.live)
+        return True
 
     def fail(self, error: ProviderError) -> None:
         """The upstream did not answer, or not wholly."""
@@ -89,12 +111,20 @@ class Turn:
             self._note(DeadlineExceeded.code, self.tokens)
             self.live.breaker.abandon(self.started)
 
+    def lose(self) -> None:
+        """Another attempt was heard before it: no fault of the upstream's, but it may cost."""
+        if not self._end():
+            return
+        self._note(HEDGE_LOST, self.tokens)
+        self.live.breaker.abandon(self.started)
+        asked = self.job.need.prompt_tokens
+        cost = self.candidate.cost_bound_nusd(asked, self.tokens + self.unseen_tokens)
+        self.job.trail.add_lost(cost)
+
     def abandon(self) -> None:
         """The caller left, or a fault of ours: neither says anything about the upstream."""
         if self._end():
             self.live.breaker.abandon(self.started)
-            if self.job.trail.decided:
-                self._note(HEDGE_LOST, self._likely_tokens())
 
     def withdraw(self) -> None:
         """Nobody was called, and whoever refused that has told the breaker."""
@@ -104,12 +134,6 @@ class Turn:
     def tokens(self) -> int:
         """About how many tokens of the answer came."""
         return -(-self.chars // CHARS_PER_TOKEN)
-
-    def _likely_tokens(self) -> int:
-        """Return about how many tokens were made of an answer that nobody waited for."""
-        live, took_ms = self.live, (self.ended - self.started) * 1000
-        made = (took_ms - live.ttft_ms) / live.ms_per_token if live.ms_per_token > 0 else 0.0
-        return max(self.tokens, min(int(made), likely_tokens(self.job.need)), 0)
 
     def silence(self, usual_ms: float) -> UpstreamTimeout:
         """Return the error of an attempt that said nothing in time."""
@@ -152,20 +176,18 @@ class Turn:
 
 
 async def begin(
-    runtime: Runtime, job: Job, candidate: Candidate, *, patient: bool = True
+    runtime: Runtime, job: Job, candidate: Candidate, *, at_once: bool = False
 ) -> Turn | None:
     """Return an attempt that may call its upstream now; None where it may not.
 
-    One that is not `patient` takes a place that is free, or none.
+    It waits for its place and its model, as long as the request may; with `at_once`, not at all.
     """
     live, asked = runtime.live(candidate), runtime.clock()
     if live is None or not live.breaker.allows(asked):
         return None
     try:
-        if patient:
-            passed = await enter(runtime, job, candidate, live)
-        else:
-            passed = runtime.gate.try_enter(candidate, live, job.need)
+        way_in = enter_at_once if at_once else enter
+        passed = await way_in(runtime, job, candidate, live)
     except (ProviderError, TimeoutError) as exc:
         _not_loaded(runtime, job, candidate, live, asked, exc)
         return None

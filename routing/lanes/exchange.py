@@ -6,13 +6,13 @@ import msgspec
 
 from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide
 from routing.engine.errors import NotReady
-from routing.engine.policy import Candidate, Policy
+from routing.engine.policy import Candidate
 from routing.lanes.ids import new_id
 from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Usage
-from telemetry.record import HEDGE_LOST, RequestKind, RequestRecord
+from telemetry.record import RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
 
 CALLER_LEFT = "caller_left"
@@ -27,7 +27,7 @@ class Bill(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
     estimated: bool
-    cost_nusd: int | None  # None: the price is not known
+    cost_nusd: int | None  # with attempts that lost a race; None: a price is not known
 
     @property
     def cost_usd(self) -> float | None:
@@ -37,22 +37,6 @@ class Bill(msgspec.Struct):
 def estimate_tokens(text: str) -> int:
     """Return about how many tokens `text` has: a token is some four bytes of UTF-8."""
     return (len(text) if text.isascii() else len(text.encode())) // 4 + 1
-
-
-def lost_cost_nusd(policy: Policy, trail: Trail, prompt_tokens: int) -> int | None:
-    """Return what cancelled second attempts cost, about; None where a price is not known."""
-    total = 0
-    for attempt in trail.attempts:
-        if attempt.error_type != HEDGE_LOST:
-            continue
-        candidate = policy.by_id.get(f"{attempt.model}@{attempt.endpoint}")
-        if candidate is None:
-            return None
-        cost = candidate.cost_bound_nusd(prompt_tokens, attempt.completion_tokens)
-        if cost is None:
-            return None
-        total += cost
-    return total
 
 
 class Exchange:
@@ -133,7 +117,7 @@ class Exchange:
         if answered is None or answered is self.decision.chosen:
             return self.decision.reason
         first = self.decision.chosen.id
-        if answered.id in self.trail.hedged and not self.trail.failures:
+        if answered is self.trail.hedge and not self.trail.failures:
             return f"{first} was slow; {answered.id} answered first"
         why = self.trail.failures[0][1].code if self.trail.failures else "unavailable"
         return f"{first} failed ({why}); {answered.id} stood in"
@@ -144,9 +128,8 @@ class Exchange:
         answered = self.answered_by
         tokens = (counted.prompt_tokens, counted.completion_tokens)
         cost = answered.cost_bound_nusd(*tokens) if answered else None
-        if cost is not None and self.trail.hedged:
-            # The loser worked too, and will be charged for.
-            lost = lost_cost_nusd(self._runtime.policy, self.trail, counted.prompt_tokens)
+        lost = self.trail.lost_nusd
+        if cost is not None:
             cost = None if lost is None else cost + lost
         return Bill(*tokens, estimated=usage is None, cost_nusd=cost)
 

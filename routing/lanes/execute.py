@@ -4,13 +4,15 @@ Two doors: `complete` for whole answers, `open_stream` for streamed ones.
 """
 
 import asyncio
+from functools import partial
+from operator import attrgetter
 
 from routing.engine.errors import DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
 from routing.lanes import load_news
 from routing.lanes.attempt import Turn, begin
-from routing.lanes.flow import Flow, open_flow
-from routing.lanes.hedge import raced
+from routing.lanes.flow import flowing
+from routing.lanes.hedge import Attempt, Discard, T, Times, attempted, may_hedge
 from routing.lanes.job import Job, Trail
 from routing.lanes.limits import whole_s
 from routing.lanes.order import in_order, outcome, worth_asking_again
@@ -20,24 +22,20 @@ from routing.providers.base import Answer, Piece
 
 __all__ = ["Job", "Stream", "Trail", "complete", "open_stream"]
 
+ANSWER_TIMES: Times = attrgetter("answer_times")
+FIRST_TOKEN_TIMES: Times = attrgetter("first_token_times")
+
 
 async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer:
     """Return the first whole answer any attempt gives.
 
     Raises AttemptsFailed, DeadlineExceeded, or the RefusedByUpstream that the caller caused.
     """
-
-    async def attempt(candidate: Candidate, patient: bool) -> Answer | None:
-        return await _ask(runtime, job, candidate, embed=embed, patient=patient)
-
+    may_hedge(runtime, job)
+    ask = partial(_answer, embed=embed)
     for candidate in in_order(runtime, job):
         for again in (False, True):
-            if job.hedge_percent and not again:
-                live = runtime.live(candidate)
-                usual_ms = live.whole_ms.p95() if live is not None else None
-                answer = await raced(runtime, job, candidate, usual_ms, attempt, _drop)
-            else:
-                answer = await attempt(candidate, True)
+            answer = await _try(runtime, job, candidate, ask, ANSWER_TIMES, _forget)
             if answer is not None:
                 return answer
             if again or not await worth_asking_again(runtime, job, candidate):
@@ -47,35 +45,47 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
 
 async def open_stream(runtime: Runtime, job: Job) -> Stream:
     """Return a stream that has reached its commit point; errors as `complete` raises them."""
-
-    async def attempt(candidate: Candidate, patient: bool) -> Flow | None:
-        return await open_flow(runtime, job, candidate, patient=patient)
-
+    may_hedge(runtime, job)
     order = in_order(runtime, job)
+
+    async def live(turn: Turn) -> Stream | None:
+        flow = await flowing(turn)
+        if flow is None:
+            return None
+        turn.commit()
+        return LiveStream(runtime, job, flow, order)
+
+    at_once = job.commit == "first_token"
+    ask, times = (live, FIRST_TOKEN_TIMES) if at_once else (_held, ANSWER_TIMES)
     for candidate in order:
         for again in (False, True):
-            if job.hedge_percent and not again:
-                live = runtime.live(candidate)
-                usual_ms = live.first_ms.p95() if live is not None else None
-                flow = await raced(runtime, job, candidate, usual_ms, attempt, Flow.close)
-            else:
-                flow = await attempt(candidate, True)
-            if flow is not None and job.commit == "first_token":
-                return LiveStream(runtime, job, flow, order)
-            if flow is not None and (pieces := await _held(flow)) is not None:
-                return HeldStream(flow, pieces)
+            stream = await _try(runtime, job, candidate, ask, times, Stream.close)
+            if stream is not None:
+                return stream
             if again or not await worth_asking_again(runtime, job, candidate):
                 break
     raise outcome(runtime, job)
 
 
-async def _ask(
-    runtime: Runtime, job: Job, candidate: Candidate, *, embed: bool, patient: bool
-) -> Answer | None:
-    """Make one call; None if it failed, with the failure on the trail."""
-    turn = await begin(runtime, job, candidate, patient=patient)
+async def _try(
+    runtime: Runtime,
+    job: Job,
+    candidate: Candidate,
+    ask: Attempt[T],
+    times: Times,
+    discard: Discard[T],
+) -> T | None:
+    """Return what a candidate answers, or whoever is asked beside it; None if neither does."""
+    turn = await begin(runtime, job, candidate)
     if turn is None:
         return None
+    return await attempted(turn, ask, times, discard)
+
+
+async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
+    """Make one call; None if it failed, with the failure on the trail."""
+    runtime, job, candidate = turn.runtime, turn.job, turn.candidate
+    turn.unseen_tokens = 0 if embed else job.need.output_tokens
     try:
         provider, call = runtime.provider(candidate), job.call_for(candidate)
         allowed_s = whole_s(candidate, turn.live, job.need)
@@ -91,13 +101,14 @@ async def _ask(
         turn.abandon()
         raise
     turn.last = answer
-    turn.succeed()
+    if not turn.succeed():
+        return None
     _learn(turn, answer)
     return answer
 
 
-async def _drop(answer: Answer) -> None:
-    """Nothing is left of a whole answer that came too late."""
+async def _forget(answer: Answer) -> None:
+    """A whole answer holds nothing open."""
 
 
 def _learn(turn: Turn, answer: Answer) -> None:
@@ -114,8 +125,11 @@ def _learn(turn: Turn, answer: Answer) -> None:
     )
 
 
-async def _held(flow: Flow) -> list[Piece] | None:
-    """Return the whole answer in its pieces; None if it broke, with the failure on the trail."""
+async def _held(turn: Turn) -> Stream | None:
+    """Return an answer once it is whole; None if it broke, with the failure on the trail."""
+    flow = await flowing(turn)
+    if flow is None:
+        return None
     pieces: list[Piece] = []
     try:
         while (piece := await flow.next()) is not None:
@@ -125,4 +139,7 @@ async def _held(flow: Flow) -> list[Piece] | None:
     except BaseException:
         await flow.close()
         raise
-    return pieces
+    if turn.heard:
+        return HeldStream(flow, pieces)
+    await flow.close()
+    return None

@@ -137,21 +137,19 @@ class Flow:
 
 
 async def open_flow(
-    runtime: Runtime,
-    job: Job,
-    candidate: Candidate,
-    call: Call | None = None,
-    *,
-    patient: bool = True,
+    runtime: Runtime, job: Job, candidate: Candidate, call: Call | None = None
 ) -> Flow | None:
     """Return a streamed answer that has begun; None if none did, with the failure on the trail."""
-    turn = await begin(runtime, job, candidate, patient=patient)
-    if turn is None:
-        return None
+    turn = await begin(runtime, job, candidate)
+    return None if turn is None else await flowing(turn, call)
+
+
+async def flowing(turn: Turn, call: Call | None = None) -> Flow | None:
+    """The same for an attempt that may call its upstream now."""
     flow: Flow | None = None
     try:
-        asked = call or job.call_for(candidate)
-        flow = Flow(turn, runtime.provider(candidate).stream(asked))
+        asked = call or turn.job.call_for(turn.candidate)
+        flow = Flow(turn, turn.runtime.provider(turn.candidate).stream(asked))
         await flow.begin()
     except ProviderError as exc:
         turn.fail(exc)

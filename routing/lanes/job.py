@@ -7,6 +7,7 @@ import msgspec
 from routing.engine.catalog import Commit
 from routing.engine.decide import Decision, Need
 from routing.engine.errors import ProviderError, RefusedByUpstream
+from routing.engine.hedging import HedgeBudget
 from routing.engine.policy import Candidate
 from routing.providers.base import Call
 from telemetry.record import Attempt
@@ -24,11 +25,15 @@ class Trail(msgspec.Struct):
     attempts: list[Attempt] = []
     failures: list[tuple[str, ProviderError]] = []
     answered_by: Candidate | None = None
+    hedge: Candidate | None = None  # whom a slow attempt was asked beside
+    lost_nusd: int | None = 0  # what attempts cost that were ended for another; None: not known
     queued_ms: int = 0  # in admission queues
     queue_position: int = 0  # when it began to wait; 0: it never did
-    hedged: set[str] = set()  # offerings asked beside a slow first one
-    decided: bool = False  # a race has its winner; who ends now has lost it
     waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
+
+    def add_lost(self, cost_nusd: int | None) -> None:
+        known = self.lost_nusd is not None and cost_nusd is not None
+        self.lost_nusd = (self.lost_nusd or 0) + (cost_nusd or 0) if known else None
 
     @property
     def refusals(self) -> list[RefusedByUpstream]:
@@ -51,7 +56,7 @@ class Job(msgspec.Struct, kw_only=True):
     commit: Commit = "first_token"
     trail: Trail
     longest_wait_s: float = 30.0  # for a place at an endpoint
-    hedge_percent: float = 0.0
+    hedges: HedgeBudget | None = None  # None: no second attempt beside a slow one
 
     @property
     def need(self) -> Need:

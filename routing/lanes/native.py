@@ -168,7 +168,6 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         deadline_ms=deadline_ms,
         most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
         commit=request.commit or profile.commit,
-        hedge_percent=profile.hedge_percent,
         trail=exchange.trail,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, wanted.maxWaitMs),
     )

@@ -267,7 +267,6 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         deadline=runtime.clock() + deadline_ms / 1000,
         deadline_ms=deadline_ms,
         commit=ask.request.commit or profile.commit,
-        hedge_percent=profile.hedge_percent,
         trail=exchange.trail,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, ask.request.max_wait_ms),
     )

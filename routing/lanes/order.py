@@ -18,7 +18,7 @@ def in_order(runtime: Runtime, job: Job) -> Iterator[Candidate]:
     """Yield whom to ask next, for as long as asking makes sense."""
     order = attempts(runtime.policy, runtime.state, job.decision, runtime.clock)
     while not is_over(runtime, job) and (candidate := next(order, None)) is not None:
-        if candidate.id not in job.trail.hedged:
+        if candidate is not job.trail.hedge:
             yield candidate
 
 

@@ -71,6 +71,8 @@ class Runtime:
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
         self.idempotency: Idempotency | None = None
+        self.hedges: dict[str, HedgeBudget] = {p: HedgeBudget() for p in PRIORITIES}
+        self.ending: set[asyncio.Task[None]] = set()  # calls that nobody waits for any more
         self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
         self.allow_probe: AllowProbe = _probe_alone
         self.reservations: Reservations | None = None  # without: only loaded models are used
@@ -78,8 +80,6 @@ class Runtime:
         self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self.node = socket.gethostname()
         self.gate = Gate(clock)
-        # Second attempts of each priority; what is saved is this worker's own.
-        self.hedges: dict[str, HedgeBudget] = {p: HedgeBudget() for p in PRIORITIES}
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -183,6 +183,8 @@ class Runtime:
         )
 
     async def close(self) -> None:
+        if self.ending:
+            await asyncio.wait(self.ending, timeout=1.0)
         for load in self.loads.values():
             load.cancel()
         if self.reservations is not None:

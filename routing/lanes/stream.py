@@ -47,11 +47,15 @@ class Stream(ABC):
         flow, turn = self._flow, self._flow.turn
         load_news.learn_from_answer(turn.runtime, flow.candidate, flow.load_ms)
         # A cold start says nothing about the next, warm one.
-        took_ms = (turn.ended - turn.started) * 1000 - flow.load_ms
+        took_ms = self._took_ms()
         ttft_ms = max(0.0, flow.first_token_s * 1000 - flow.load_ms)
         turn.runtime.learn(
-            turn.live, duration_ms=max(0.0, took_ms), output_tokens=output_tokens, ttft_ms=ttft_ms
+            turn.live, duration_ms=took_ms, output_tokens=output_tokens, ttft_ms=ttft_ms
         )
+
+    def _took_ms(self) -> float:
+        turn = self._flow.turn
+        return max(0.0, (turn.ended - turn.started) * 1000 - self._flow.load_ms)
 
 
 class HeldStream(Stream):
@@ -64,6 +68,11 @@ class HeldStream(Stream):
     async def pieces(self) -> AsyncIterator[Piece]:
         for piece in self._pieces:
             yield piece
+
+    def learn(self, output_tokens: int) -> None:
+        super().learn(output_tokens)
+        # No slow reader held it up, so its time is that of a whole answer.
+        self._flow.turn.live.answer_times.add(self._took_ms())
 
 
 class LiveStream(Stream):

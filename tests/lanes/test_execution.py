@@ -12,6 +12,7 @@ from msgspec.json import decode, encode
 from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES
+from routing.engine.durations import LEAST
 from routing.engine.errors import (
     ConnectFailed,
     MalformedAnswer,
@@ -126,9 +127,9 @@ class Fake:
             at = end
 
 
-@pytest.fixture
+@pytest.fixture(params=[0, 100], ids=["one-by-one", "hedged"])
 async def played(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[tuple[Stage, dict[str, Fake]]]:
     """Three models at two endpoints whose times are counted in hundredths of a second."""
     monkeypatch.setattr(limits, "FIRST_TOKEN_S", 0.03)
@@ -136,9 +137,14 @@ async def played(
     monkeypatch.setattr(limits, "AFTER_FINISH_S", 0.02)
     monkeypatch.setattr(limits, "SLOW_ANSWER_FACTOR", 0.0)
     fakes = {name: Fake(name, Random(0)) for name in ("cloud", "here")}  # noqa: S311 - repeatable
-    policy = document(MODELS, (CLOUD, replace(HERE, host="")), profiles=(PROFILE,))
+    profile = replace(PROFILE, hedge_percent=request.param)
+    policy = document(MODELS, (CLOUD, replace(HERE, host="")), profiles=(profile,))
     async with staged(tmp_path / "spool", policy) as stage:
         stage.runtime.provider = lambda candidate: provider(fakes[candidate.endpoint_name])  # type: ignore[method-assign]
+        for live in stage.runtime.state.live:
+            for _ in range(LEAST):
+                live.answer_times.add(1.0)
+                live.first_token_times.add(1.0)
         yield stage, fakes
 
 
@@ -171,6 +177,7 @@ async def test_whole_and_right_or_an_error_in_time(
         )
     assert all(outcomes), outcomes
     assert stage.quiet()
+    await asyncio.gather(*stage.runtime.ending)
     assert [fake.open for fake in fakes.values()] == [0, 0]
     records = stage.records()
     assert len(records) == AT_ONCE
