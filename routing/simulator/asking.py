@@ -74,6 +74,9 @@ def conversation(messages: list[Message]) -> tuple[str, str]:
     if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
         *messages, last = messages
         prefill = last.text
+    if [message.role for message in messages] == ["user"]:
+        # Ollama puts the prompt of /api/generate into the same template as a chat's one message.
+        return messages[0].text, prefill
     return "\n".join(f"{message.role}: {message.text}" for message in messages), prefill
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from routing.simulator.asking import Message as SimulatedMessage
-from routing.simulator.asking import Options, conversation, wish_for
+from routing.simulator.asking import Options, wish_for
 from routing.simulator.models import Model
 from routing.simulator.text import compose
 from tests.chaos import client
@@ -121,13 +120,11 @@ class Callers:
         return _compared(said.text, self._expected(said.model, prompt))
 
     def _expected(self, name: str, prompt: str) -> set[str]:
-        """Return what the model says to the prompt, in a chat and outside."""
+        """Return what the model says to the prompt, in a chat as outside."""
         model = self._models.get(name)
         if model is None:
             return set()
-        chat, _ = conversation([SimulatedMessage("user", prompt)])
-        zero = Options(temperature=0)
-        return {compose(wish_for(model, zero, text)).text for text in (prompt, chat)}
+        return {compose(wish_for(model, Options(temperature=0), prompt)).text}
 
     # -- the ways --------------------------------------------------------------------------------
 
