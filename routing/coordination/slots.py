@@ -120,7 +120,7 @@ class SlotKeeper:
             self._calmed_at[name] = now
             slots.calm()
         try:
-            held, limit, workers, hungry = await script(
+            held, limit, workers, hungry, settled = await script(
                 keys=[SLOTS + name], args=self._arguments(slots, now)
             )
         except AWAY as exc:
@@ -134,6 +134,7 @@ class SlotKeeper:
                 workers=workers,
                 hungry=hungry,
                 until=asked_at + TTL_S - MARGIN_S,
+                settled=settled == 1,
             )
         self._due[name] = min(self._due[name], self._next(slots))
         self.changed(name)

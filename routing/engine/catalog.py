@@ -72,7 +72,7 @@ class EndpointSpec(_Spec, frozen=True, kw_only=True):
     # Most calls at once, over all workers and nodes; None: found out by what it bears.
     max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     # Most requests that may wait for it in one worker.
-    max_queue: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
+    max_queue: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 4096
     # A model loaded more recently than this is not displaced by another one.
     min_residency_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 10.0
     enabled: bool = True

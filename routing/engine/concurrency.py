@@ -7,9 +7,10 @@ complaint. Complaints are 429, 503, timeouts, and waiting inside the upstream.
 
 import msgspec
 
-LEAST, MOST = 1, 1024
-# Ollama answers OLLAMA_NUM_PARALLEL (1 by default) at once and lets the others wait inside.
-START = {"ollama": 4, "openai": 64}
+LEAST, MOST = 1, 8192
+# Ollama answers OLLAMA_NUM_PARALLEL (1 by default) at once and lets the others wait inside. Servers
+# of OpenAI's protocol batch, or are many behind one name, and say 429 or 503 when it is too much.
+START = {"ollama": 4, "openai": 4096}
 CUT = 0.7
 DOUBLE_EVERY_S = 0.1
 ADD_EVERY_S = 1.0
@@ -77,6 +78,11 @@ class Signals:
         self.saturated = False
         self._done = self._complaints = self._refused = 0
         self._best_ttft_ms: dict[str, float] = {}
+
+    def begun(self, offering: str, ttft_ms: float) -> None:
+        """Count an answer that has begun: streams may last long after they have said enough."""
+        self._done += 1
+        self._complaints += self._late(offering, ttft_ms)
 
     def see(self, offering: str, outcome: Outcome) -> None:
         self._refused += outcome.refused

@@ -84,6 +84,19 @@ class Slots:
         if self.in_use > self._peak:
             self._peak = self.in_use
 
+    def begun(self, offering: str, ttft_ms: float) -> None:
+        """Note that a call is answered; its place stays taken."""
+        if self._fixed:
+            return
+        if self.in_use >= self.leased:
+            self.signals.saturated = True
+        self.signals.begun(offering, ttft_ms)
+
+    @property
+    def settled(self) -> bool:
+        """Return whether it is known how much the endpoint bears."""
+        return bool(self._fixed) or self.ceiling.settled
+
     def give(self, now: float, offering: str, outcome: Outcome | None) -> None:
         """End a call; None says nothing about the endpoint."""
         if self.in_use >= self.leased:
@@ -145,12 +158,20 @@ class Slots:
         return self.leased
 
     def hear(
-        self, now: float, *, leased: int, limit: float, workers: int, hungry: int, until: float
+        self,
+        now: float,
+        *,
+        leased: int,
+        limit: float,
+        workers: int,
+        hungry: int,
+        until: float,
+        settled: bool = False,
     ) -> None:
         """Take in what Redis granted; the lease ends at `until` unless it is renewed."""
         self.degraded = False
         self.leased, self.workers = leased, workers
-        self.ceiling.limit = limit
+        self.ceiling.limit, self.ceiling.settled = limit, settled
         self.hungry = hungry > 0
         fair = int(limit) // workers
         self.cap = max(fair, 1) if self.hungry else MOST

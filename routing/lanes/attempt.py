@@ -37,7 +37,6 @@ class Turn:
         "passed",
         "runtime",
         "started",
-        "ttft_ms",
         "unseen_tokens",
         "when_heard",
     )
@@ -53,9 +52,8 @@ class Turn:
     ) -> None:
         self.runtime, self.job, self.candidate, self.live = runtime, job, candidate, live
         self.started, self.passed = started, passed
-        # What the upstream said of its own work, and when it began to speak.
+        # What the upstream said of its own work.
         self.last: Answer | Piece | None = None
-        self.ttft_ms: float | None = None
         self.chars = 0  # of the answer, as far as it came
         self.unseen_tokens = 0  # most that may be made before any comes
         self.heard = False
@@ -65,9 +63,9 @@ class Turn:
 
     def speaks(self, ttft_ms: float) -> None:
         """The answer has begun: whatever had to be loaded is loaded."""
-        self.ttft_ms = ttft_ms
         if self.passed is not None:
-            self.passed.answering()
+            # A model that was loaded first says nothing of how busy its endpoint is.
+            self.passed.answering(None if self.cold else ttft_ms)
 
     def commit(self) -> bool:
         """Let this be the attempt whose answer counts; False if it may not be any more."""
@@ -159,8 +157,6 @@ class Turn:
     def _outcome(self) -> Outcome:
         last = self.last
         return Outcome(
-            # A model that was loaded first says nothing of how busy its endpoint is.
-            ttft_ms=None if self.cold else self.ttft_ms,
             queued_ms=last.waited_ms if last else None,
             busy_ms=last.busy_ms if last else None,
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from routing.coordination.slots import SlotKeeper
 from routing.engine.admission import Readiness
 from routing.engine.catalog import EndpointSpec
-from routing.engine.concurrency import DOUBLE_EVERY_S, Outcome
+from routing.engine.concurrency import DOUBLE_EVERY_S, MOST, Outcome
 from routing.engine.decide import Need, displaced
 from routing.engine.errors import Crowded, ProviderError, UpstreamBusy, UpstreamTimeout
 from routing.engine.policy import Candidate, Policy
@@ -40,10 +40,9 @@ class Pass:
         self.queued_s = 0.0
         self._left = False
 
-    def answering(self) -> None:
-        """Say that the model speaks: whatever had to be loaded is loaded."""
-        if self.load is not None:
-            self._gate.loaded(self)
+    def answering(self, ttft_ms: float | None) -> None:
+        """Say that the model speaks, so long after it was asked; None: the time says nothing."""
+        self._gate.begun(self, ttft_ms)
 
     def leave(self, outcome: Outcome | None = None) -> None:
         """Give the place back; without an outcome nothing is learned of the endpoint."""
@@ -157,10 +156,18 @@ class Gate:
         else:
             way.note(now)
 
-    def loaded(self, passed: Pass) -> None:
-        """Let the others know that what `passed` loaded is loaded."""
-        self._load_ended(passed, ok=True)
-        self.pump(passed.way.spec.name)
+    def begun(self, passed: Pass, ttft_ms: float | None) -> None:
+        """Note that an answer has begun: whatever had to be loaded for it is loaded."""
+        way, now = passed.way, self.clock()
+        if passed.load is not None:
+            self._load_ended(passed, ok=True)
+            self.pump(way.spec.name)
+        if ttft_ms is not None and not passed.cold:
+            way.slots.begun(passed.live.id, ttft_ms)
+            if way.slots.signals.saturated:
+                self._adapt(way.slots, now)
+                if way.waiters:
+                    self.pump(way.spec.name)
 
     def pump(self, endpoint: str) -> None:
         """Let in whoever can go now."""
@@ -198,7 +205,8 @@ class Gate:
         """Raise Crowded where waiting is of no use."""
         free = way.slots.free(self.clock()) > 0 and not way.waiters
         if not (free or way.idle):
-            way.queue.check(waiter.ticket, way.slots.places)
+            # Until it has complained, nobody knows how soon it would be this one's turn.
+            way.queue.check(waiter.ticket, way.slots.places if way.slots.settled else MOST)
 
     def _join(self, way: Way, waiter: Waiter) -> None:
         """Queue a request, and let in whoever can go."""

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='endpoint',
             name='max_queue',
-            field=models.PositiveIntegerField(default=100, help_text='Most requests that may wait for it in one worker; the rest go elsewhere.', validators=[django.core.validators.MaxValueValidator(100000)]),
+            field=models.PositiveIntegerField(default=4096, help_text='Most requests that may wait for it in one worker; the rest go elsewhere.', validators=[django.core.validators.MaxValueValidator(100000)]),
         ),
         migrations.AddField(
             model_name='endpoint',

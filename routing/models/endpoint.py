@@ -51,7 +51,7 @@ class Endpoint(Tracked):
         help_text="Most calls at once, from all workers together. Empty: as many as it bears.",
     )
     max_queue = models.PositiveIntegerField(
-        default=100,
+        default=4096,
         validators=[MaxValueValidator(100_000)],
         help_text="Most requests that may wait for it in one worker; the rest go elsewhere.",
     )

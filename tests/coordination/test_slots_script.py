@@ -35,7 +35,7 @@ class Desk:
     def ask(self, who: str, want: int, *, vote: int = 0, give_way: bool = False) -> int:
         figures = [vote, self.limit, self.first, self.ttl_ms, int(give_way), *_FIGURES]
         arguments: list[Any] = [who, self.used.get(who, 0), want, *figures, "test:channel", "here"]
-        held, limit, workers, hungry = self.script(keys=["test:slots"], args=arguments)
+        held, limit, workers, hungry, _ = self.script(keys=["test:slots"], args=arguments)
         self.held[who] = held
         self.told = (float(limit), workers, hungry)
         return int(held)

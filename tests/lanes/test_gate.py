@@ -185,7 +185,7 @@ async def test_a_model_that_answers_is_loaded_for_the_others_too() -> None:
     second = asyncio.create_task(at.call("sage@here"))
     await asyncio.sleep(0.01)
     assert at.order == []
-    passed.answering()
+    passed.answering(None)
     await second
     passed.leave(Outcome())
     assert at.loads == []
