@@ -169,3 +169,14 @@ async def test_a_killed_worker_gives_its_place_up_in_time(redis_url: str, tmp_pa
         held.wait(5)
         assert held.stdout is not None
         held.stdout.close()
+
+
+async def test_long_answers_that_begin_at_once_open_more_places(redis_url: str) -> None:
+    """A stream holds its place for minutes; that it began promptly is all it says of them."""
+    async with worker(redis_url, "a", None) as a:
+        began = time.monotonic()
+        for _ in range(100):
+            await a._take()
+            a.slots.begun("m@e", 5.0)
+        assert time.monotonic() - began < 5
+        assert (a.slots.in_use, a.slots.settled) == (100, False)

@@ -97,3 +97,15 @@ def test_it_settles_at_what_the_server_works_on_at_once(slots: int, start: int) 
     usual = sum(limits) / len(limits)
     assert slots * 0.6 <= usual <= slots * 2
     assert max(limits) <= slots * 2 + 1
+
+
+def test_answers_that_begin_late_are_complaints_before_they_end() -> None:
+    signals = Signals()
+    for _ in range(10):
+        signals.begun("m@e", 100.0)
+    signals.saturated = True
+    assert signals.vote() == 1
+    for _ in range(10):
+        signals.begun("m@e", 600.0)
+    signals.saturated = True
+    assert signals.vote() == -1
