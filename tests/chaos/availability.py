@@ -42,12 +42,8 @@ class Result:
     @property
     def faults(self) -> list[str]:
         """Return which promises were broken."""
-        return self.broken(LEAST_COMPLETE)
-
-    def broken(self, least_complete: float) -> list[str]:
-        """Return which promises were broken, if so large a share has to be complete."""
         found = [f"{v}: {self.tally.verdicts[v]}" for v in NEVER if self.tally.verdicts[v]]
-        if self.tally.complete_share < least_complete:
+        if self.tally.complete_share < LEAST_COMPLETE:
             found.append(f"only {self.tally.complete_share:.3%} complete")
         found += [f"records missing: {self.missing}"] if self.missing else []
         return found + ([f"records doubled: {self.doubled}"] if self.doubled else [])

@@ -6,9 +6,6 @@ from tests.chaos import availability
 from tests.chaos.availability import Plan
 from tests.chaos.house import folder
 
-# Of 600 callers a single unlucky one is 0.17 %: too few to tell 99.9 %, which `make chaos` holds.
-LEAST_COMPLETE = 0.995
-
 
 @pytest.mark.timeout(150)
 async def test_callers_get_whole_answers_while_endpoints_fail() -> None:
@@ -16,4 +13,4 @@ async def test_callers_get_whole_answers_while_endpoints_fail() -> None:
     with folder() as place:
         result = await availability.measure(place, plan)
     assert result.absorbed > 0
-    assert result.broken(LEAST_COMPLETE) == [], (result.tally.errors, result.tally.oddities)
+    assert result.faults == [], (result.tally.errors, result.tally.oddities)
