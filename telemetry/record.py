@@ -25,6 +25,13 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.error_type not in ("", HEDGE_LOST)
 
 
+class Charge(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one lease paid for a request; settled when the record is stored."""
+
+    lease: bytes  # 16 bytes, the lease's UUID
+    nusd: int
+
+
 class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """Everything kept about a request: never its prompt, never its answer.
 
@@ -64,6 +71,15 @@ class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     attempts: tuple[Attempt, ...] = ()
     cost_limit_nusd: int = 0  # the caller's own limit; 0 where none was given
     estimated_cost_nusd: int = 0  # what a request refused for `cost_limit` would have cost at most
+    tenant: str = ""  # whose request it was
+    key: str = ""  # the name of the API key it came with
+    tag: str = ""  # what the caller called the work it was for
+    cached_tokens: int = 0  # of the prompt's tokens, those the upstream had at hand
+    charges: tuple[Charge, ...] = ()
+    # What the admin's baseline model would have cost; with baseline_known.
+    baseline_model: str = ""
+    baseline_nusd: int = 0
+    baseline_known: bool = False
 
 
 def credited_model(record: RequestRecord) -> str:

@@ -1,10 +1,12 @@
-"""What an admin can say: models, endpoints, offerings, chains and profiles, as plain values.
+"""What an admin can say: models, endpoints, chains, profiles, who spends and how much, as plain
+values.
 
 One set of types serves four places: the policy file is these types as YAML, the ORM exports and
 imports them, the compiled snapshot in Redis is them as MessagePack, and `Policy.compile` indexes
 them for deciding. Unknown fields are refused wherever they are decoded.
 """
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -17,6 +19,9 @@ QualityTier = Literal["basic", "good", "high", "exceptional"]
 Speed = Literal["fast", "medium", "slow"]
 ProviderKind = Literal["ollama", "openai"]
 Commit = Literal["first_token", "complete"]
+BudgetScope = Literal["all", "tenant", "key", "task", "model", "tag"]
+BudgetPeriod = Literal["hour", "day", "week", "month", "total"]
+WhenExhausted = Literal["refuse", "prefer_free", "warn"]
 
 TASK_TYPES: tuple[TaskType, ...] = ("completion", "reasoning", "code", "embedding", "analysis")
 COMPLEXITIES: tuple[Complexity, ...] = ("simple", "moderate", "complex")
@@ -25,6 +30,9 @@ QUALITY_TIERS: tuple[QualityTier, ...] = ("basic", "good", "high", "exceptional"
 SPEEDS: tuple[Speed, ...] = ("fast", "medium", "slow")
 COMMITS: tuple[Commit, ...] = ("first_token", "complete")
 PROVIDERS: tuple[ProviderKind, ...] = ("ollama", "openai")
+BUDGET_SCOPES: tuple[BudgetScope, ...] = ("all", "tenant", "key", "task", "model", "tag")
+BUDGET_PERIODS: tuple[BudgetPeriod, ...] = ("hour", "day", "week", "month", "total")
+WHEN_EXHAUSTED: tuple[WhenExhausted, ...] = ("refuse", "prefer_free", "warn")
 TIER_RANK: dict[str, int] = {tier: rank for rank, tier in enumerate(QUALITY_TIERS)}
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -126,6 +134,95 @@ class ProfileSpec(_Spec, frozen=True, kw_only=True):
     hedge_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
 
 
+Limit = Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None
+
+
+class LimitsSpec(_Spec, frozen=True, kw_only=True):
+    """Most of something in a time, over all workers and nodes; None: no limit."""
+
+    requests_per_minute: Limit = None
+    requests_per_day: Limit = None
+    tokens_per_minute: Limit = None
+    tokens_per_day: Limit = None
+    concurrent_streams: Limit = None
+
+
+class TenantSpec(LimitsSpec, frozen=True, kw_only=True):
+    """Who spends: a team or a customer. Its keys share its limits."""
+
+    name: Name
+    # Models its keys may use; empty: all.
+    allowed_models: tuple[Name, ...] = ()
+    # Its part of a contended endpoint, against other tenants'.
+    share: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    enabled: bool = True
+
+
+class KeySpec(LimitsSpec, frozen=True, kw_only=True):
+    """An API key, without the key: only a keyed hash of the whole token is kept."""
+
+    name: Name
+    tenant: Name
+    # What the token begins with, for people to recognise it by.
+    prefix: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    # HMAC-SHA256 of the whole token under the key that `routing.policy.tokens` derives; hex.
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    allowed_models: tuple[Name, ...] = ()  # empty: what its tenant may use
+    expires_at: datetime | None = None
+    enabled: bool = True
+
+
+class PriceSpec(_Spec, frozen=True, kw_only=True):
+    """What a model costs from a moment on, until a later one of the same model takes over.
+
+    Before the first, and where none is given, the model's own two prices count.
+    """
+
+    model: Name
+    valid_from: datetime
+    input_per_1k_usd: Usd
+    output_per_1k_usd: Usd
+    cached_input_per_1k_usd: Usd | None = None  # None: as input
+    embedding_per_1k_usd: Usd | None = None  # None: as input
+    per_request_usd: Usd = Decimal(0)
+
+
+class HostCostSpec(_Spec, frozen=True, kw_only=True):
+    """What an hour of a host's work costs, as its models' price: energy and depreciation."""
+
+    host: Name
+    watts: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+    energy_per_kwh_usd: Usd
+    hardware_usd: Usd = Decimal(0)
+    # Hours of work after which it is written off: three years by default.
+    lifetime_h: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 26_280.0
+
+
+class BudgetSpec(_Spec, frozen=True, kw_only=True):
+    """How much may be spent on what in which time."""
+
+    name: Name
+    scope: BudgetScope
+    # Whose: a tenant, key, task type, model or tag; empty for `all`.
+    subject: str = ""
+    period: BudgetPeriod = "month"
+    time_zone: str = "UTC"
+    limit_usd: Usd
+    # Hard: never exceeded by a nano-dollar. Soft: only told of.
+    hard: bool = True
+    # Percent of the limit at which cost.threshold_exceeded is published, once a period each.
+    thresholds: tuple[Annotated[int, msgspec.Meta(ge=1, le=1000)], ...] = (50, 80, 100)
+    when_exhausted: WhenExhausted = "refuse"
+    enabled: bool = True
+
+
+class SavingsSpec(_Spec, frozen=True, kw_only=True):
+    """What every answer's cost is compared with."""
+
+    # A model's name; empty: the first available model that can do the task, by name.
+    baseline: str = ""
+
+
 class PolicyDocument(_Spec, frozen=True, kw_only=True):
     """A whole policy. `version` counts saved changes; files leave it out."""
 
@@ -134,6 +231,12 @@ class PolicyDocument(_Spec, frozen=True, kw_only=True):
     offerings: tuple[OfferingSpec, ...] = ()
     chains: tuple[ChainSpec, ...] = ()
     profiles: tuple[ProfileSpec, ...] = ()
+    tenants: tuple[TenantSpec, ...] = ()
+    keys: tuple[KeySpec, ...] = ()
+    prices: tuple[PriceSpec, ...] = ()
+    host_costs: tuple[HostCostSpec, ...] = ()
+    budgets: tuple[BudgetSpec, ...] = ()
+    savings: SavingsSpec = SavingsSpec()
     version: int = 0
 
 

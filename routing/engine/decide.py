@@ -64,6 +64,9 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     cost_limit_nusd: int | None = None
     model: str | None = None  # the caller insists on this one
     exclude: frozenset[str] = frozenset()
+    tenant: str = ""  # whose request it is; empty: nobody said
+    key: str = ""  # the name of the API key
+    tag: str = ""  # what the caller calls the work it is for
 
     @property
     def output_tokens(self) -> int:
