@@ -9,7 +9,6 @@ from operator import attrgetter
 
 from routing.engine.errors import DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
-from routing.lanes import load_news
 from routing.lanes.attempt import Turn, begin
 from routing.lanes.flow import flowing
 from routing.lanes.hedge import Attempt, Discard, T, Times, attempted, may_hedge
@@ -112,7 +111,6 @@ async def _forget(answer: Answer) -> None:
 
 
 def _learn(turn: Turn, answer: Answer) -> None:
-    load_news.learn_from_answer(turn.runtime, turn.candidate, answer.load_ms)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     if not turn.cold:
         turn.live.answer_times.add(turn.took_ms)
