@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from routing.coordination.reservations import Reservations
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
-from routing.engine.errors import NotReady
+from routing.engine.errors import ConnectFailed, NotReady
 from routing.engine.hedging import HedgeBudget
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
-from routing.engine.state import FleetState, HostState, OfferingState
+from routing.engine.state import EndpointState, FleetState, HostState, OfferingState
 from routing.lanes import load_news, unloading
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
@@ -207,8 +207,18 @@ class Runtime:
         endpoint.simulated = news.simulated
         endpoint.version = news.version
         endpoint.at = news.at
+        if news.up:
+            self._ripen(endpoint, self._to_monotonic(news.at))
         self.state.endpoint_changed(news.endpoint)
         self.gate.pump(news.endpoint)
+
+    def _ripen(self, endpoint: EndpointState, seen_at: float) -> None:
+        """Let breakers that opened on a dead server try again: somebody listens there now."""
+        now = self.clock()
+        for live in endpoint.offerings:
+            breaker = live.breaker
+            if breaker.reason == ConnectFailed.code and breaker.ripen(now, seen_at):
+                self.breaker_changed(live, breaker.reason)
 
     def _hear_host(self, news: HostNews) -> None:
         # This host's own figures are fresher than anybody's report of them.
