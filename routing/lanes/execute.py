@@ -87,8 +87,9 @@ async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
     turn.unseen_tokens = 0 if embed else job.need.output_tokens
     try:
         provider, call = runtime.provider(candidate), job.call_for(candidate)
-        allowed_s = whole_s(candidate, turn.live, job.need)
-        async with asyncio.timeout(min(allowed_s, job.deadline - turn.started)):
+        left_s, others = job.deadline - turn.started, job.decision.eligible > 1
+        allowed_s = whole_s(candidate, turn.live, job.need, left_s=left_s, others=others)
+        async with asyncio.timeout(allowed_s):
             answer = await (provider.embed(call) if embed else provider.complete(call))
     except ProviderError as exc:
         turn.fail(exc)

@@ -183,7 +183,11 @@ async def test_whole_and_right_or_an_error_in_time(
     assert len(records) == AT_ONCE
     for record in records:
         answered = [a for a in record.attempts if not a.error_type]
-        assert len(answered) == (1 if record.success else 0)
+        if record.error_type == "caller_left":
+            # Some leave between the model's last word and their own.
+            assert len(answered) <= 1
+        else:
+            assert len(answered) == (1 if record.success else 0)
     # Nobody met so many faults that nothing was tried.
     assert any(record.success for record in records)
 
