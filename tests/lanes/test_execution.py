@@ -220,6 +220,8 @@ def told_whole(said: Any) -> str:
 def told_in_events(heard: Heard) -> str:
     text, end = "", ""
     for event in heard.body.decode().split("\n\n")[:-1]:
+        if event.startswith(":"):
+            continue  # a comment, which says that the request waits for its place
         assert not end, "something follows the end"
         data = event.rpartition("data: ")[2]
         said = {} if data == "[DONE]" else decode(data)
