@@ -7,27 +7,29 @@ from pathlib import Path
 
 from benchmarks import report
 from tests.chaos import oom
-from tests.chaos.arrivals import bursty, recorded, variation
+from tests.chaos.arrivals import NoTrace, bursty, recorded, variation
 from tests.chaos.house import folder
 
 MADE_UP_A_SECOND = 20
 # Engines answer twice as fast as the trace is sped up: the real ones had more than one machine.
 SPARE = 2.0
-HOUR_S = 3600.0
 
 
 def main() -> int:
     """Return 0 if the orchestra's engine never died and served at least as many."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.oom", description=__doc__)
-    parser.add_argument("--data", type=Path, help="a recorded hour, azure_llm_2023.csv.gz")
+    parser.add_argument("--data", type=Path, help="recorded arrivals, azure_llm_2023.csv.gz")
     parser.add_argument("--seconds", type=float, help="length of each side's run (20; 600)")
     parser.add_argument("--limit-by", choices=("cgroup", "rlimit"))
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
     seconds = options.seconds or (600.0 if options.data else 20.0)
     if options.data:
-        arrivals = recorded(options.data, seconds, options.seed)
-        speed = SPARE * HOUR_S / seconds
+        try:
+            arrivals, lasted_s = recorded(options.data, seconds, options.seed)
+        except NoTrace as exc:
+            parser.error(f"--data {options.data}: {exc}")
+        speed = SPARE * lasted_s / seconds
     else:
         arrivals = bursty(round(MADE_UP_A_SECOND * seconds), seconds, options.seed)
         speed = SPARE

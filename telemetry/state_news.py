@@ -126,7 +126,30 @@ class LoadNews(msgspec.Struct, frozen=True, tag="load", tag_field="type"):
         return f"load:{self.load}"
 
 
-StateNews = EndpointNews | HostNews | ModelHealthNews | BreakerNews | LoadNews | QueueNews
+class UnloadNews(msgspec.Struct, frozen=True, tag="unload", tag_field="type"):
+    """Models are to leave an endpoint's memory, so that another one has room.
+
+    `asked` comes first: from then on nobody begins to use them, and who is using one objects. Then
+    `called_off` after an objection, or `over` once they are gone or that was given up.
+    """
+
+    endpoint: str
+    models: tuple[str, ...]  # as the endpoint knows them
+    state: str  # asked, objected, called_off, over
+    at: float  # seconds since the epoch
+    lapses_at: float = 0.0  # what was asked is over by then, whatever is heard
+    host: str = ""
+    node: str = ""  # whose `local` is meant
+    worker: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"unload:{self.endpoint}"
+
+
+StateNews = (
+    EndpointNews | HostNews | ModelHealthNews | BreakerNews | LoadNews | UnloadNews | QueueNews
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(StateNews).decode

@@ -7,8 +7,9 @@ it waits for its first place), and the limit with what its adaptation needs.
 # ARGV: worker, keeps (what it may be using), wants, vote, fixed limit or 0, first limit, time to
 # live in ms, give way (1: its turn is over), then the figures of `routing.engine.concurrency`:
 # least, most, cut, double every, add every, cut every (ms), and whom to wake of what.
-# Returns: held, limit (as text: Redis cuts fractions), workers that want any, hungry others, and 1
-# from the first complaint on.
+# Returns: held, limit (as text: Redis cuts fractions), workers that want any, hungry others (1 at
+# least while more is held than the limit: it was cut, and everybody keeps to a fair share until the
+# calls under way are done), and 1 from the first complaint on.
 SHARE_OUT = """
 local key, me = KEYS[1], 'w:' .. ARGV[1]
 local keep, want, vote = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -83,5 +84,6 @@ local short = goal < math.min(want, math.max(fair, 1))
 if (short and (newly or goal > held or held == 0)) or (goal < held and hungry > 0) then
   redis.call('PUBLISH', ARGV[15], ARGV[16])
 end
+if others + goal > whole then hungry = math.max(hungry, 1) end
 return {goal, tostring(limit), math.max(active, 1), hungry, settled}
 """

@@ -3,9 +3,10 @@
 Pure: time and jitter are given. Opened by 5 failures in a row, or by half of at least 5 calls
 within 30 s, or by 80 % slow calls; open for 15 s, doubling to 5 minutes. docs/routing.md says why.
 
-What is told between workers is a standing: a generation, which grows with every closing, and
-within it the latest `open_until` and the most `openings`. Joining two takes the younger generation,
-or the greater of each within one: in any order, any number of times, everybody ends up equal.
+What is told between workers is a standing: a generation, which grows with every closing (and when
+a dead upstream is seen again), and within it the latest `open_until` and the most `openings`.
+Joining two takes the younger generation, or the greater of each within one: in any order, any
+number of times, everybody ends up equal.
 """
 
 import enum
@@ -67,6 +68,7 @@ class Breaker:
         "consecutive",
         "generation",
         "open_until",
+        "opened_at",
         "openings",
         "reason",
         "rules",
@@ -76,7 +78,7 @@ class Breaker:
     def __init__(self, rules: BreakerRules = DEFAULT_RULES) -> None:
         self.rules = rules
         self.state = BreakerState.CLOSED
-        self.open_until = 0.0
+        self.open_until = self.opened_at = 0.0
         self.openings = 0  # in a row, without a success in between
         self.generation = 0.0  # when it was last closed, seconds since the epoch
         self.reason = ""  # code of the error that opened it
@@ -183,7 +185,7 @@ class Breaker:
         if open_until is None:
             return
         if self.state is BreakerState.CLOSED:
-            self.state = BreakerState.OPEN
+            self.state, self.opened_at = BreakerState.OPEN, now
         self.openings = max(self.openings, min(openings, MOST_OPENINGS))
         if open_until > self.open_until or not self.reason:
             self.reason = reason
@@ -192,6 +194,22 @@ class Breaker:
             self.open_until = max(self.open_until, open_until)
         else:
             self._lengthen(open_until)
+
+    def ripen(self, now: float, seen_at: float) -> bool:
+        """Let a probe through at once: the upstream was dead, and at `seen_at` it was not.
+
+        Only the first opening in a row ends so, and only by what was seen since; callers know that
+        the upstream named no time itself. Return True if others must know: a generation begins,
+        for within one no opening is ever shortened.
+        """
+        waits = self.state is BreakerState.OPEN and self.open_until > now
+        if not waits or self.openings > 1 or seen_at <= self.opened_at:
+            return False
+        self.generation += GENERATION_STEP_S
+        self.open_until = now
+        self._held_until = 0.0
+        self._discredit()
+        return True
 
     def reset(self) -> None:
         """Close, whatever was counted."""
@@ -213,7 +231,7 @@ class Breaker:
         length = min(rules.open_s * 2**self.openings, rules.max_open_s) * (1 + jitter / 5)
         self.open_until = max(self.open_until, now + max(length, retry_after_s))
         self.openings = min(self.openings + 1, MOST_OPENINGS)
-        self.state = BreakerState.OPEN
+        self.state, self.opened_at = BreakerState.OPEN, now
         self._held_until = 0.0
         self._discredit()
 

@@ -105,6 +105,10 @@ class ConnectFailed(ProviderError):
     code = "upstream_unreachable"
     retry_same = True
 
+    def __init__(self, endpoint: str, detail: str, *, refused: bool = False) -> None:
+        super().__init__(endpoint, detail)
+        self.refused = refused  # nobody listens there: whatever it held is gone
+
 
 class UpstreamTimeout(ProviderError):
     """Raised when a connected upstream stays silent; it is not asked twice."""

@@ -64,6 +64,7 @@ class Resident:
     used_at: float
     in_flight: int = 0
     load_ms: float = 0.0
+    kept_until: float = 0.0  # another worker said that it uses it
 
 
 def eviction(
@@ -75,7 +76,11 @@ def eviction(
     """
     if short_gb <= 0:
         return ()
-    idle = (r for r in residents if r.in_flight == 0 and now - r.loaded_at >= min_residency_s)
+    idle = (
+        r
+        for r in residents
+        if r.in_flight == 0 and now >= r.kept_until and now - r.loaded_at >= min_residency_s
+    )
     victims: list[Resident] = []
     for resident in sorted(idle, key=lambda r: (r.used_at, r.model)):
         victims.append(resident)

@@ -4,6 +4,8 @@ Plain mutable values, changed only from the event loop's thread. Offering states
 new policy is bound to the states that already exist for its offerings.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from routing.engine.breaker import Breaker
@@ -96,6 +98,15 @@ class HostState:
 
 
 @dataclass(slots=True)
+class Departure:
+    """A model that is being unloaded, with what was known of it."""
+
+    until: float  # what is seen of the engine before then does not count; monotonic
+    size_gb: float = 0.0
+    loaded_at: float | None = None  # None: it was not loaded
+
+
+@dataclass(slots=True)
 class EndpointState:
     """What the prober last said of an endpoint; `up` is None until it said anything."""
 
@@ -109,11 +120,52 @@ class EndpointState:
     offerings: list["OfferingState"] = field(default_factory=list, repr=False)  # all it serves
     sizes_gb: dict[str, float] = field(default_factory=dict)  # of `loaded`, where it tells
     loaded_at: dict[str, float] = field(default_factory=dict)  # monotonic, by upstream name
+    departures: dict[str, Departure] = field(default_factory=dict)  # by upstream name
+    kept_until: dict[str, float] = field(default_factory=dict)  # others use it: no victim
+    vanished_at: float = -math.inf  # its process was gone then, and all it held
     min_residency_s: float = 0.0
     # What a new request would find; kept up to date by the gate of this worker.
     wait_ms: float = 0.0
     free_slots: int = 1
     waiting: int = 0
+
+    def depart(self, names: Iterable[str], until: float) -> None:
+        """Take models for not loaded from now on; looks before `until` do not count for them."""
+        spelled = _all_spellings(names)
+        for name in spelled:
+            was = self.loaded_at.pop(name, 0.0) if name in self.loaded else None
+            self.departures[name] = Departure(until, self.sizes_gb.pop(name, 0.0), was)
+        self.loaded -= spelled
+
+    def departed(self, names: Iterable[str], now: float) -> None:
+        """End a departure: whoever looks from now on sees what is there."""
+        for name in _all_spellings(names):
+            if (departure := self.departures.get(name)) is not None:
+                departure.until = now
+
+    def stay(self, names: Iterable[str], kept_until: float) -> None:
+        """Call a departure off: others use these models, at least until then."""
+        for name in _all_spellings(names):
+            self.kept_until[name] = kept_until
+            departure = self.departures.pop(name, None)
+            if departure is not None and departure.loaded_at is not None:
+                self.loaded |= {name}
+                self.loaded_at[name] = departure.loaded_at
+                if departure.size_gb:
+                    self.sizes_gb[name] = departure.size_gb
+
+    def vanish(self, now: float) -> None:
+        """Take everything for unloaded: the process that held it is gone."""
+        self.vanished_at = now
+        self.loaded = frozenset()
+        self.sizes_gb, self.loaded_at = {}, {}
+
+    def countable(self, names: Iterable[str], seen_at: float) -> list[str]:
+        """Return those of the names seen loaded at `seen_at` that may be taken for loaded."""
+        if seen_at <= self.vanished_at:
+            return []
+        gone = self.departures
+        return [n for n in names if n not in gone or seen_at > gone[n].until]
 
     def residents(self) -> list[Resident]:
         """Return what is in its memory; a model that nobody offers was last used long ago."""
@@ -124,12 +176,13 @@ class EndpointState:
                 continue
             offering = used.get(name)
             since = self.loaded_at.get(name, 0.0)
+            kept = self.kept_until.get(name, 0.0)
             if offering is None:
-                found.append(Resident(name, size_gb, since, since))
+                found.append(Resident(name, size_gb, since, since, kept_until=kept))
                 continue
             at = max(offering.used_at, since)
             busy, load_ms = offering.in_flight, offering.load_ms
-            found.append(Resident(name, size_gb, since, at, busy, load_ms))
+            found.append(Resident(name, size_gb, since, at, busy, load_ms, kept))
         return found
 
 
@@ -238,6 +291,10 @@ class OfferingState:
 
     def observe_failure(self) -> None:
         self.success_rate -= EWMA_ALPHA * self.success_rate
+
+
+def _all_spellings(names: Iterable[str]) -> set[str]:
+    return {spelling for name in names for spelling in _spellings(name)}
 
 
 def _spellings(name: str) -> frozenset[str]:

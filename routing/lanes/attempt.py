@@ -5,9 +5,10 @@ from collections.abc import Callable
 from routing.engine.breaker import BreakerState
 from routing.engine.concurrency import Outcome
 from routing.engine.decide import expected_ms
-from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
+from routing.engine.errors import ConnectFailed, DeadlineExceeded, ProviderError, UpstreamTimeout
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
+from routing.lanes import load_news
 from routing.lanes.entry import enter, enter_at_once
 from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
@@ -95,6 +96,8 @@ class Turn:
         self._note(error.code, self.tokens)
         self.job.trail.failures.append((self.candidate.model_name, error))
         runtime, live, now = self.runtime, self.live, self.ended
+        if isinstance(error, ConnectFailed) and error.refused:
+            load_news.note_refused(runtime, live)
         if not error.counts:
             live.breaker.abandon(self.started)
             return

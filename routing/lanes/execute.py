@@ -9,7 +9,6 @@ from operator import attrgetter
 
 from routing.engine.errors import DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
-from routing.lanes import load_news
 from routing.lanes.attempt import Turn, begin
 from routing.lanes.flow import flowing
 from routing.lanes.hedge import Attempt, Discard, T, Times, attempted, may_hedge
@@ -88,8 +87,9 @@ async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
     turn.unseen_tokens = 0 if embed else job.need.output_tokens
     try:
         provider, call = runtime.provider(candidate), job.call_for(candidate)
-        allowed_s = whole_s(candidate, turn.live, job.need)
-        async with asyncio.timeout(min(allowed_s, job.deadline - turn.started)):
+        left_s, others = job.deadline - turn.started, job.decision.eligible > 1
+        allowed_s = whole_s(candidate, turn.live, job.need, left_s=left_s, others=others)
+        async with asyncio.timeout(allowed_s):
             answer = await (provider.embed(call) if embed else provider.complete(call))
     except ProviderError as exc:
         turn.fail(exc)
@@ -112,7 +112,6 @@ async def _forget(answer: Answer) -> None:
 
 
 def _learn(turn: Turn, answer: Answer) -> None:
-    load_news.learn_from_answer(turn.runtime, turn.candidate, answer.load_ms)
     tokens = answer.usage.completion_tokens if answer.usage else 0
     if not turn.cold:
         turn.live.answer_times.add(turn.took_ms)

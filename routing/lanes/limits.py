@@ -16,9 +16,19 @@ SLOW_ANSWER_FACTOR = 3.0
 MAX_ANSWER_CHARS = 16 * 1024 * 1024
 
 
-def whole_s(candidate: Candidate, live: OfferingState, need: Need) -> float:
-    """Return how long a whole answer may take before it counts as a failure, in seconds."""
-    return FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_ms(candidate, live, need) / 1000
+def whole_s(
+    candidate: Candidate, live: OfferingState, need: Need, *, left_s: float, others: bool
+) -> float:
+    """Return how long a whole answer may take before it counts as a failure, in seconds.
+
+    `left_s` is until the deadline. Where others could answer, half of it is kept for them, unless
+    the answer is expected to take longer: a model that was never measured may be silent or slow.
+    """
+    expected_s = expected_ms(candidate, live, need) / 1000
+    patient_s = FIRST_TOKEN_S + SLOW_ANSWER_FACTOR * expected_s
+    if others:
+        patient_s = min(patient_s, max(FIRST_TOKEN_S + expected_s, left_s / 2))
+    return min(patient_s, left_s)
 
 
 def first_token_s(live: OfferingState, queue_s: float) -> float:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 SETTLE_S = SETTLE_MS / 1000
 # A size that differs by less than this from what is known is no news.
 NEWS_SHARE = 0.02
-# Engines report a few milliseconds of "loading" for models that are in memory.
-REAL_LOAD_MS = 500.0
 LOCAL_HOST = "local"
 
 
@@ -59,13 +57,11 @@ def note_loaded(runtime: "Runtime", candidate: Candidate, live: OfferingState) -
         live.host.note_load(key, live.need_gb, ready_at=0.0, lapses_at=now + SETTLE_S, now=now)
 
 
-def note_unloaded(runtime: "Runtime", live: OfferingState, names: Iterable[str]) -> None:
-    endpoint = live.endpoint
-    endpoint.loaded -= frozenset(names)
-    for name in names:
-        endpoint.sizes_gb.pop(name, None)
-        endpoint.loaded_at.pop(name, None)
-    runtime.state.endpoint_changed(endpoint.name)
+def note_refused(runtime: "Runtime", live: OfferingState) -> None:
+    """Nobody listens at the endpoint: what its engine held is gone with it."""
+    if live.host is not None:
+        live.endpoint.vanish(runtime.clock())
+        runtime.state.endpoint_changed(live.endpoint.name)
 
 
 def hear_load(runtime: "Runtime", news: LoadNews) -> None:
@@ -92,11 +88,13 @@ def see_endpoint(runtime: "Runtime", endpoint: EndpointState, news: EndpointNews
     now = runtime.clock()
     looked_at = now - max(time.time() - news.at, 0.0)
     newer = {n for n, at in endpoint.loaded_at.items() if at > looked_at} & endpoint.loaded
+    there = endpoint.countable(news.loaded, looked_at)
     sizes = dict(zip(news.loaded, (mb / 1000 for mb in news.loaded_mb), strict=False))
-    endpoint.sizes_gb = {n: endpoint.sizes_gb.get(n, 0.0) for n in newer} | sizes
-    for name in news.loaded:
+    seen = {name: sizes[name] for name in there if name in sizes}
+    endpoint.sizes_gb = {n: endpoint.sizes_gb.get(n, 0.0) for n in newer} | seen
+    for name in there:
         endpoint.loaded_at.setdefault(name, looked_at if endpoint.at else 0.0)
-    endpoint.loaded = frozenset(news.loaded) | newer
+    endpoint.loaded = frozenset(there) | newer
     endpoint.loaded_at = {n: at for n, at in endpoint.loaded_at.items() if n in endpoint.loaded}
     contexts = dict(zip(news.loaded, news.loaded_ctx, strict=False))
     for live in endpoint.offerings:
@@ -107,7 +105,7 @@ def see_names(runtime: "Runtime", name: str, loaded: Iterable[str], seen_at: flo
     """Take over the names of what an endpoint holds, from the agent of its host (monotonic)."""
     endpoint = runtime.state.endpoint(name)
     newer = {n for n, at in endpoint.loaded_at.items() if at > seen_at} & endpoint.loaded
-    names = frozenset(loaded) | newer
+    names = frozenset(endpoint.countable(loaded, seen_at)) | newer
     for model in names:
         endpoint.loaded_at.setdefault(model, seen_at)
     for gone in set(endpoint.loaded_at) - names:
@@ -135,17 +133,6 @@ def _see_size(
         _tell(runtime, candidate, live, "learned")
 
 
-def learn_from_answer(runtime: "Runtime", candidate: Candidate, load_ms: float) -> None:
-    """Learn from an answer that the engine had to load its model for."""
-    live = runtime.live(candidate)
-    if live is None or live.host is None or load_ms < REAL_LOAD_MS:
-        return
-    known = runtime.state.learned.setdefault(candidate.load_key, Learned())
-    known.see_load(load_ms)
-    runtime.state.learn_load(candidate.load_key, load_ms=known.load_ms)
-    _tell(runtime, candidate, live, "learned")
-
-
 def _learn(runtime: "Runtime", news: LoadNews) -> None:
     runtime.state.learn_load(news.load, need_gb=news.need_gb, load_ms=news.load_ms)
 
@@ -153,6 +140,7 @@ def _learn(runtime: "Runtime", news: LoadNews) -> None:
 def _mark(
     state: FleetState, endpoint: EndpointState, model: str, size_gb: float, at: float
 ) -> None:
+    endpoint.departures.pop(model, None)
     endpoint.loaded |= {model}
     endpoint.sizes_gb.setdefault(model, size_gb)
     endpoint.loaded_at[model] = at

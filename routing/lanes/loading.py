@@ -35,7 +35,7 @@ from routing.engine.reservations import (
     Wish,
 )
 from routing.engine.state import HostState, OfferingState
-from routing.lanes import load_news
+from routing.lanes import load_news, unloading
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Call, Loader
 
@@ -166,7 +166,10 @@ def _planned(
 
 
 async def _load(runtime: Runtime, load: Load) -> None:
-    victims = displaced(load.live, load.host, runtime.clock(), critical=load.critical)
+    now = runtime.clock()
+    if load.host.loading == load.key:
+        raise _busy(load, int((load.host.ready_at - now) * 1000))
+    victims = displaced(load.live, load.host, now, critical=load.critical)
     if victims is None:
         room_gb = load.host.room_gb(critical=load.critical)
         if load.live.need_gb <= room_gb:
@@ -242,16 +245,20 @@ async def make_room(runtime: Runtime, load: Load, victims: tuple[Resident, ...])
     if not victims:
         return
     gone = {victim.model for victim in victims}
-    for name in sorted(gone):
-        await load.loader.unload(name)
+    within_s = unloading.OBJECT_WITHIN_S + ROOM_WITHIN_S
+    if not await unloading.agreed(runtime, load.live, gone, within_s=within_s):
+        raise _busy(load, int(unloading.KEPT_S * 1000))
     try:
         async with asyncio.timeout(ROOM_WITHIN_S):
+            for name in sorted(gone):
+                await load.loader.unload(name)
             # The engine tells nobody when it is done; it has to be asked.
             while not await _are_gone(load, gone):  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_EVERY_S)
     except TimeoutError:
         raise _no_room(load, load.host.room_gb(critical=load.critical)) from None
-    load_news.note_unloaded(runtime, load.live, gone)
+    finally:
+        unloading.over(runtime, load.live, gone)
 
 
 async def _are_gone(load: Load, names: set[str]) -> bool:

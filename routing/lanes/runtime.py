@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable
 from routing.coordination.reservations import Reservations
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
-from routing.engine.errors import NotReady
+from routing.engine.errors import ConnectFailed, NotReady
 from routing.engine.hedging import HedgeBudget
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
-from routing.engine.state import FleetState, HostState, OfferingState
-from routing.lanes import load_news
+from routing.engine.state import EndpointState, FleetState, HostState, OfferingState
+from routing.lanes import load_news, unloading
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
@@ -36,6 +36,7 @@ from telemetry.state_news import (
     LoadNews,
     ModelHealthNews,
     StateNews,
+    UnloadNews,
 )
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Runtime:
         self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
         self.allow_probe: AllowProbe = _probe_alone
         self.reservations: Reservations | None = None  # without: only loaded models are used
-        self.load_news: Callable[[LoadNews], None] = _tell_nobody
+        self.load_news: Callable[[LoadNews | UnloadNews], None] = _tell_nobody
         self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self.node = socket.gethostname()
         self.gate = Gate(clock)
@@ -139,6 +140,8 @@ class Runtime:
             self._hear_host(news)
         elif isinstance(news, LoadNews):
             load_news.hear_load(self, news)
+        elif isinstance(news, UnloadNews):
+            unloading.hear(self, news)
         elif isinstance(news, BreakerNews):
             self._hear_breaker(news)
 
@@ -204,8 +207,18 @@ class Runtime:
         endpoint.simulated = news.simulated
         endpoint.version = news.version
         endpoint.at = news.at
+        if news.up:
+            self._ripen(endpoint, self._to_monotonic(news.at))
         self.state.endpoint_changed(news.endpoint)
         self.gate.pump(news.endpoint)
+
+    def _ripen(self, endpoint: EndpointState, seen_at: float) -> None:
+        """Let breakers that opened on a dead server try again: somebody listens there now."""
+        now = self.clock()
+        for live in endpoint.offerings:
+            breaker = live.breaker
+            if breaker.reason == ConnectFailed.code and breaker.ripen(now, seen_at):
+                self.breaker_changed(live, breaker.reason)
 
     def _hear_host(self, news: HostNews) -> None:
         # This host's own figures are fresher than anybody's report of them.

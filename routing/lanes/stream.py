@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from routing.engine.errors import AnswerDiverged, DeadlineExceeded, ProviderError
 from routing.engine.policy import Candidate
-from routing.lanes import load_news
 from routing.lanes.continuation import Echo, Retrace, continuing, heirs
 from routing.lanes.flow import Flow, open_flow
 from routing.lanes.job import Job
@@ -45,7 +44,6 @@ class Stream(ABC):
         if self._prefilled:
             return  # its time is that of the second half only
         flow, turn = self._flow, self._flow.turn
-        load_news.learn_from_answer(turn.runtime, flow.candidate, flow.load_ms)
         # A cold start says nothing about the next, warm one.
         took_ms = (turn.ended - turn.started) * 1000 - flow.load_ms
         ttft_ms = max(0.0, flow.first_token_s * 1000 - flow.load_ms)

@@ -99,7 +99,9 @@ class Transport:
     def _failure(self, exc: HttpError) -> ProviderError:
         name = self.endpoint
         if isinstance(exc, NoConnection):
-            return ConnectFailed(name, f"Could not reach endpoint '{name}': {exc}.")
+            refused = isinstance(exc.__cause__, ConnectionRefusedError)
+            said = f"Could not reach endpoint '{name}': {exc}."
+            return ConnectFailed(name, said, refused=refused)
         if isinstance(exc, Broken):
             return StreamCut(name, f"Endpoint '{name}' broke off its answer.")
         return MalformedAnswer(name, f"Endpoint '{name}' sent an answer that is not HTTP.")

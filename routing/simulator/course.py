@@ -93,7 +93,8 @@ class Course(ABC):
         self.job = job
         self.errors = errors
         self.fault: Fault | None = None
-        self.began_ns = self.loaded_ns = self.read_ns = time.perf_counter_ns()
+        # In order: asked, its model there, its turn, its prompt read.
+        self.began_ns = self.loaded_ns = self.started_ns = self.read_ns = time.perf_counter_ns()
 
     async def run(self) -> None:
         struck, self.fault = await strike(self.sim, self.call, self.errors, self.job.model.name)
@@ -122,9 +123,14 @@ class Course(ABC):
         job, host = self.job, self.sim.host
         runner = host.try_acquire(job.model, job.num_ctx, job.keep_alive_s)
         if runner is None:
-            runner = await host.acquire(job.model, job.num_ctx, job.keep_alive_s)
-        self.loaded_ns = time.perf_counter_ns()
+            runner = await host.acquire(job.model, job.num_ctx, job.keep_alive_s, self._loaded)
+        else:
+            self._loaded()
+        self.started_ns = time.perf_counter_ns()
         return runner
+
+    def _loaded(self) -> None:
+        self.loaded_ns = time.perf_counter_ns()
 
     async def _read_prompt(self) -> None:
         if self.job.prompt_tokens and not self.sim.instant:
@@ -137,7 +143,7 @@ class Course(ABC):
         return Times(
             total=now - self.began_ns,
             load=self.loaded_ns - self.began_ns,
-            prompt=self.read_ns - self.loaded_ns,
+            prompt=self.read_ns - self.started_ns,
             generate=now - self.read_ns,
         )
 

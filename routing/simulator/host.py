@@ -8,6 +8,7 @@ loaded models queue behind it (ollama issue 5724). Past the gate a model serves 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from routing.simulator.memory import Block, Memory, Nothing, Pretended
@@ -96,9 +97,16 @@ class Host:
         runner.active += 1
         return runner
 
-    async def acquire(self, model: Model, num_ctx: int, keep_alive_s: float | None) -> Runner:
+    async def acquire(
+        self,
+        model: Model,
+        num_ctx: int,
+        keep_alive_s: float | None,
+        loaded: Callable[[], None] = lambda: None,
+    ) -> Runner:
         """Return a slot, loading the model if need be; the caller must `release` it.
 
+        `loaded` is called once the model is in memory: waiting for a slot comes after it.
         Raises HostRefusal: 503 when the queue is full, 500 when the model can never fit.
         """
         if self.waiting >= self.spec.max_queue:
@@ -111,6 +119,7 @@ class Host:
             async with self._gate:
                 runner = await self._runner_for(model, num_ctx)
                 self._hold(runner, keep_alive_s)
+            loaded()
             await self._take_slot(runner)
         finally:
             self.waiting -= 1

@@ -21,6 +21,8 @@ SHORT_GAP = 0.05
 LONG_GAP = 92.0
 LONG_GAP_SHARE = (1 - SHORT_GAP) / (LONG_GAP - SHORT_GAP)
 NORMAL_AT_95 = 1.645
+COLUMNS = "arrival_s, service, context_tokens and generated_tokens"
+GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,31 @@ def bursty(count: int, seconds: float, seed: int) -> list[Arrival]:
     return _spread(found, seconds)
 
 
-def recorded(path: Path, seconds: float, seed: int) -> list[Arrival]:
-    """Return the arrivals of a trace (`azure_llm_2023.csv.gz`), its hour spread over `seconds`."""
+class NoTrace(Exception):
+    """Raised when a file is no trace of arrivals; says why."""
+
+
+def recorded(path: Path, seconds: float, seed: int) -> tuple[list[Arrival], float]:
+    """Return a trace's arrivals (CSV, gzipped or not), spread over `seconds`; and how long they
+    really took, in seconds. Raises NoTrace."""
     dice = random.Random(seed)  # noqa: S311 - repeatable load
-    with gzip.open(path, "rt") as file:
-        found = [_arrival(row, dice) for row in csv.DictReader(file)]
-    return _spread(found, seconds)
+    try:
+        found = [_arrival(row, dice) for row in csv.DictReader(_lines(path))]
+    except (OSError, EOFError, UnicodeDecodeError) as exc:
+        raise NoTrace(f"it cannot be read: {exc}") from exc
+    except KeyError as exc:
+        raise NoTrace(f"it has no column {exc}; {COLUMNS} are needed") from exc
+    except (TypeError, ValueError) as exc:
+        raise NoTrace(f"a row of it is not understood: {exc}") from exc
+    if len(found) < 2 or found[-1].at_s <= found[0].at_s:
+        raise NoTrace("it needs at least two rows, in the order of their times")
+    return _spread(found, seconds), found[-1].at_s - found[0].at_s
+
+
+def _lines(path: Path) -> list[str]:
+    content = path.read_bytes()
+    packed = content.startswith(GZIP)
+    return (gzip.decompress(content) if packed else content).decode().splitlines()
 
 
 def _arrival(row: dict[str, str], dice: random.Random) -> Arrival:

@@ -15,6 +15,7 @@ import pytest
 
 from routing.coordination import slots as module
 from routing.coordination.slots import TTL_S, SlotKeeper
+from routing.engine.concurrency import Outcome
 from routing.engine.slots import Slots
 from tests.waiting import soon
 
@@ -93,6 +94,28 @@ async def test_two_workers_share_many_places_evenly(redis_url: str) -> None:
     assert 0.5 < a.served / b.served < 2
 
 
+async def test_busy_workers_come_down_to_a_limit_that_was_cut(redis_url: str) -> None:
+    running = [0, 0]
+    async with worker(redis_url, "a", None) as a, worker(redis_url, "b", None) as b:
+        slots = (a.slots, b.slots)
+        for one in slots:
+            one.signals.saturated = True
+        callers = [asyncio.create_task(side.use(running, 3.0, 0.05)) for side in (a, b) * 8]
+        await soon(lambda: running[0] >= 4)
+        # Half of the time, every call complains of having waited.
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            for one in slots:
+                one.signals.see("m@e", Outcome(queued_ms=500.0, busy_ms=50.0))
+            await asyncio.sleep(0.02)
+        running[1] = 0
+        await asyncio.sleep(0.5)
+        limit = max(one.limit for one in slots)
+        assert limit < 4
+        assert running[1] <= limit
+        await asyncio.gather(*callers)
+
+
 async def test_who_is_alone_waits_for_redis_once_only(redis_url: str) -> None:
     async with worker(redis_url, "a", 8) as a:
         await a.use([0, 0], 0.05, 0.001)
@@ -124,6 +147,7 @@ async def test_without_redis_each_takes_an_equal_share() -> None:
 HOLD = """
 import asyncio, sys, time
 from routing.coordination.slots import SlotKeeper
+from routing.engine.concurrency import Outcome
 from routing.engine.slots import Slots
 
 async def main():

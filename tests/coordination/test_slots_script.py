@@ -106,6 +106,20 @@ def test_workers_vote_on_one_limit(client: redis.Redis) -> None:
     assert desk.told[0] == pytest.approx(8 * CUT)
 
 
+def test_a_limit_that_was_cut_is_come_down_to(client: redis.Redis) -> None:
+    desk = Desk(client, first=8)
+    desk.ask("a", 8)
+    desk.used["a"] = 8
+    desk.ask("a", 8, vote=-1)
+    desk.ask("a", 8)
+    limit, workers, hungry = desk.told
+    assert limit == pytest.approx(8 * CUT)
+    assert (workers, hungry) == (1, 1), "more is held than the limit"
+    desk.used["a"] = 5
+    assert desk.ask("a", 8) == 5
+    assert desk.told[2] == 0
+
+
 QUESTIONS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.integers(0, 9), st.integers(0, 9), st.booleans()),
     max_size=40,

@@ -107,6 +107,27 @@ def test_a_later_retry_after_lengthens_an_opening_and_never_shortens_it() -> Non
     assert breaker.open_until == 101.0
 
 
+def test_a_dead_upstream_that_is_seen_again_is_probed_at_once() -> None:
+    breaker = failing(5)
+    assert not breaker.ripen(3.0, seen_at=0.0), "that was before it opened"
+    generation = breaker.generation
+    assert breaker.ripen(3.0, seen_at=2.0)
+    assert breaker.generation > generation
+    assert breaker.state is OPEN
+    assert breaker.allows(3.0)
+    breaker.begin(3.0)
+    breaker.fail(3.1, began=3.0)
+    assert not breaker.ripen(5.0, seen_at=4.0), "it was given its chance"
+    assert not breaker.allows(33.0)
+    assert breaker.allows(33.1)
+
+
+def test_nothing_ripens_that_is_closed_or_whose_time_is_up() -> None:
+    assert not Breaker().ripen(3.0, seen_at=2.0)
+    breaker = failing(5)
+    assert not breaker.ripen(15.0, seen_at=14.0)
+
+
 def test_only_one_probe_at_a_time() -> None:
     breaker = failing(5)
     assert breaker.begin(15.0)
@@ -320,6 +341,19 @@ class Machine(RuleBasedStateMachine):
         self.breaker.hear(self.now, generation=self.breaker.generation + 1, open_until=None)
         assert self.breaker.state is CLOSED
         self.probes_at_closing |= self.probes
+
+    @rule(ago=st.floats(0, 400))
+    def the_upstream_is_seen_again(self, ago: float) -> None:
+        breaker = self.breaker
+        before = (breaker.state, breaker.open_until, breaker.openings, breaker.generation)
+        if breaker.ripen(self.now, self.now - ago):
+            assert (before[0], before[2]) == (OPEN, min(before[2], 1))
+            assert breaker.generation > before[3]
+            assert breaker.open_until == self.now < before[1]
+        else:
+            assert before == (
+                breaker.state, breaker.open_until, breaker.openings, breaker.generation,
+            )  # fmt: skip
 
     @rule(seconds=st.floats(0.1, 5))
     def somebody_else_probes(self, seconds: float) -> None:

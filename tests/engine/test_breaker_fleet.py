@@ -132,6 +132,13 @@ class Fleet(RuleBasedStateMachine):
                 if worker.breaker.fail(self.now, began=self.now):
                     self._tell(worker)
 
+    @rule(n=st.integers(0, WORKERS - 1))
+    def see_the_upstream_well_again(self, n: int) -> None:
+        worker = self.workers[n]
+        if worker.breaker.ripen(self.now, self.now):
+            assert worker.breaker.allows(self.now)
+            self._tell(worker)
+
     @precondition(lambda self: self.up)
     @rule()
     def reset(self) -> None:

@@ -36,6 +36,12 @@ def test_models_in_use_or_just_loaded_stay() -> None:
     assert eviction(held, 1, now=105, min_residency_s=10) == (held[1],)
 
 
+def test_what_another_worker_uses_stays_for_a_while() -> None:
+    held = (resident("used", 1, kept_until=110), resident("young", 2, loaded_at=95))
+    assert eviction(held, 1, now=105, min_residency_s=10) == (held[1],)
+    assert eviction(held, 1, now=110, min_residency_s=10) == (held[0],)
+
+
 def test_a_slower_load_is_believed_at_once_and_a_faster_one_slowly() -> None:
     learned = Learned()
     for took_ms, known_ms in ((1000, 1000), (3000, 3000), (2000, 2700)):

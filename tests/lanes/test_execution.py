@@ -183,7 +183,11 @@ async def test_whole_and_right_or_an_error_in_time(
     assert len(records) == AT_ONCE
     for record in records:
         answered = [a for a in record.attempts if not a.error_type]
-        assert len(answered) == (1 if record.success else 0)
+        if record.error_type == "caller_left":
+            # Some leave between the model's last word and their own.
+            assert len(answered) <= 1
+        else:
+            assert len(answered) == (1 if record.success else 0)
     # Nobody met so many faults that nothing was tried.
     assert any(record.success for record in records)
 
@@ -216,6 +220,8 @@ def told_whole(said: Any) -> str:
 def told_in_events(heard: Heard) -> str:
     text, end = "", ""
     for event in heard.body.decode().split("\n\n")[:-1]:
+        if event.startswith(":"):
+            continue  # a comment, which says that the request waits for its place
         assert not end, "something follows the end"
         data = event.rpartition("data: ")[2]
         said = {} if data == "[DONE]" else decode(data)

@@ -54,6 +54,24 @@ class TestNews:
         stage.runtime.hear(replace(news, state="closed", generation=time.time()))
         assert await chosen(stage) == "plain"
 
+    async def test_a_server_that_listens_again_is_tried_at_once(self, stage: Stage) -> None:
+        opened = BreakerNews("plain@cloud", "open", at=time.time(), worker="web-1", openings=1)
+        opened = replace(opened, open_until=time.time() + 60, reason="upstream_unreachable")
+        told: list[BreakerNews] = []
+        stage.runtime.breaker_news = told.append
+        stage.runtime.hear(opened)
+        stage.runtime.hear(EndpointNews("cloud", up=True, at=time.time() - 1))
+        assert await chosen(stage) == {"plain": "breaker_open"}
+        stage.runtime.hear(EndpointNews("cloud", up=True, at=time.time() + 0.01))
+        assert await chosen(stage) == "plain"
+        assert [(news.state, news.openings) for news in told] == [("open", 1)]
+
+    async def test_who_said_when_to_come_back_is_not_tried_before(self, stage: Stage) -> None:
+        opened = BreakerNews("plain@cloud", "open", at=time.time(), worker="web-1", openings=1)
+        stage.runtime.hear(replace(opened, open_until=time.time() + 60, reason="upstream_busy"))
+        stage.runtime.hear(EndpointNews("cloud", up=True, at=time.time() + 0.01))
+        assert await chosen(stage) == {"plain": "breaker_open"}
+
     async def test_an_opening_heard_after_the_closing_that_ended_it_is_void(
         self, stage: Stage
     ) -> None:
