@@ -12,7 +12,6 @@ from django.contrib.auth.models import User
 from cli.arguments import default_key
 from cli.errors import UsageFault
 from cli.main import main
-from cli.management import database
 from cli.management.local import run_local
 from routing.models import ApiKey, Tenant
 from routing.policy import tokens
@@ -85,7 +84,7 @@ def test_the_list_says_how_a_key_stands(run: Run, acme: Tenant) -> None:
 
 
 def test_who_did_it_is_in_the_admins_history(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database.getpass, "getuser", lambda: "ada")
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
     User.objects.create(username="ada")
     run("tenants", "create", "acme")
     run("keys", "create", "ci", "--tenant", "acme")
@@ -104,7 +103,7 @@ def test_who_did_it_is_in_the_admins_history(run: Run, monkeypatch: pytest.Monke
         (("keys", "create", "a b", "--tenant", "acme"), "NAME: Use letters, digits"),
         (("keys", "create", "x", "--tenant", "acme", "--expires", "soon"), "'soon' is no time"),
         (("keys", "create", "x", "--tenant", "acme", "--models", "a b"), "--models: "),
-        (("keys", "revoke", "cj"), "There is no key 'cj' (did you mean 'ci'?)."),
+        (("keys", "revoke", "cii"), "There is no key 'cii' (did you mean 'ci'?)."),
         (("keys", "create", "ci", "--tenant", "acme"), "NAME: API key with this Name already"),
         (("tenants", "create", "acme"), "NAME: Tenant with this Name already exists."),
         (("tenants", "delete", "acme"), "'delete' is not one of create, list"),
