@@ -90,3 +90,13 @@ redis.call('PEXPIRE', key, math.ceil(math.max(full - now, 0) / 1000) + math.ceil
 if units < wanted and others > 0 then redis.call('PUBLISH', ARGV[16], ARGV[17]) end
 return {units, left(), math.max(full - now, 0), wait, others, born}
 """
+
+# KEYS: the set of workers that heed limits. ARGV: worker, when one is forgotten (ms).
+# Returns how many there are.
+BEAT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+return redis.call('ZCARD', KEYS[1])
+"""

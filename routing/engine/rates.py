@@ -56,6 +56,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         return DIMENSIONS[self.name][1]
 
     @property
+    def words(self) -> str:
+        """Return what it allows, after 'may'."""
+        if self.period_us == 0:
+            return f"have {self.most} streamed answers at once"
+        verb = "make" if self.unit == "requests" else "use"
+        span = "minute" if self.period_us == MINUTE_US else "day"
+        return f"{verb} {self.most} {self.unit} a {span}"
+
+    @property
     def burst(self) -> int:
         """Units that may be spent at once after a long rest: a whole period's."""
         return self.most
@@ -137,6 +146,13 @@ class Bucket:
         self.rows[ask.worker].holds += units
         wait_us = self._wait_us(now_us, ask.least) if units == 0 and ask.wanted > 0 else 0
         return self._grant(now_us, units, wait_us, others)
+
+    def begin(self, now_us: int, worker: str, holds: int, left: int, seq: int) -> None:
+        """Begin with a worker's lease and so many units left, instead of full."""
+        self.born_us = now_us
+        self.rows = {worker: Row(holds, 2**53, seq)}
+        room = min(left, self.burst)
+        self.full_at_us = now_us + self._cost_us(self.burst) - self._credit_us(room)
 
     def left(self, now_us: int) -> int:
         """Return the units that may be leased now; negative while there is a debt."""

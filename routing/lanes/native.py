@@ -53,7 +53,7 @@ async def select_model(runtime: Runtime, body: bytes) -> Reply:
     need = _need(runtime, request.taskType, request.requirements or _NO_SELECT)
     exchange = Exchange(runtime, "select", need)
     try:
-        decision = exchange.decide()
+        decision = await decide_in_time(runtime, exchange, None)
     except RoutingError as exc:
         return _failed(exchange, exc)
     except Exception:

@@ -15,13 +15,16 @@ from routing.engine.errors import (
     NoCandidate,
     NotReady,
     ProviderError,
+    RateLimited,
     RefusedByUpstream,
     RoutingError,
     UnknownModel,
     UpstreamBusy,
     UpstreamTimeout,
 )
-from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField
+from routing.engine.rates import Limit
+from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField, ProblemLimit
+from routing.lanes.rate_headers import refusal_headers
 
 TYPE_PREFIX = "urn:ai-orchestra:problem:"
 DEFAULT_RETRY_AFTER_S = 5
@@ -45,6 +48,7 @@ TITLES: dict[str, str] = {
     "host_loading": "The model's host is loading another one",
     "crowded": "The model's server has too many requests waiting",
     "deadline_exceeded": "The deadline passed",
+    "rate_limit_exceeded": "A limit is used up",
     "not_ready": "The service is not ready",
     "idempotency_key_invalid": "The Idempotency-Key cannot be used",
     "idempotency_key_reused": "The Idempotency-Key was used for another request",
@@ -92,6 +96,7 @@ class Failure:
     # For the record instead of `detail`, where that quotes what an upstream said: it may quote
     # the prompt.
     recorded: str = ""
+    limit: Limit | None = None  # the one that is used up
 
     def problem(self, request_id: str | None) -> Problem:
         return Problem(
@@ -103,6 +108,7 @@ class Failure:
             errors=list(self.fields) or None,
             candidates=list(self.candidates) or None,
             requestId=request_id,
+            limit=_limit(self.limit) if self.limit is not None else None,
         )
 
 
@@ -119,6 +125,8 @@ def failure_of(exc: RoutingError) -> Failure:
         return _refused(exc)
     if isinstance(exc, AttemptsFailed):
         return _attempts_failed(exc)
+    if isinstance(exc, RateLimited):
+        return Failure(429, exc.code, str(exc), headers=refusal_headers(exc), limit=exc.limit)
     if isinstance(exc, DeadlineExceeded):
         return Failure(504, exc.code, str(exc))
     if isinstance(exc, NotReady):
@@ -128,6 +136,10 @@ def failure_of(exc: RoutingError) -> Failure:
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")
     return internal_error()
+
+
+def _limit(limit: Limit) -> ProblemLimit:
+    return ProblemLimit(limit.name, limit.of, limit.owner, limit.most)
 
 
 def internal_error() -> Failure:
