@@ -202,6 +202,9 @@ class Exchange:
             worker=runtime.worker,
             attempts=tuple(self.trail.attempts),
             cost_limit_nusd=need.cost_limit_nusd or 0,
+            tenant=need.tenant,
+            key=need.key,
+            tag=need.tag,
         )
         if bill is not None:
             record.prompt_tokens = bill.prompt_tokens

@@ -1,6 +1,7 @@
 """No interleaving of workers, crashes and clocks lets more pass than a limit allows."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -63,6 +64,14 @@ class Fleet:
             worker.lease.spend(units)
             self.spent.append((self.now_us, units))
 
+    def binge(self, worker: Worker, now: float, units: int) -> None:
+        """Spend whatever anybody can have, at once; begun with what somebody has held longest."""
+        for one in (*self.workers, *self.workers):
+            clock, before = one.clock(self.now_us), -1
+            while before < len(self.spent) < 3000:
+                before = len(self.spent)
+                self.serve(one, clock, units)
+
     def take(self, worker: Worker, now: float, units: int) -> None:
         if worker.lease.has(units, now):
             worker.lease.take(units)
@@ -122,19 +131,25 @@ class Fleet:
         self.now_us += self.limit.period_us
 
     def check(self) -> None:
-        spent = sorted(self.spent)
-        limit = self.limit
-        for i, (first_us, _) in enumerate(spent):
-            total = 0
-            for at_us, units in spent[i:]:
-                total += units
-                gained = limit.most * (at_us - first_us) / limit.period_us
-                assert total <= limit.burst + gained + 1e-6
+        """Hold every window between two moments against what it may hold, in exact numbers."""
+        limit, units_at = self.limit, Counter[int]()
+        for at_us, units in self.spent:
+            units_at[at_us] += units
+        # In micro-periods: spending less gain since the least it ever was before.
+        balance = least = 0
+        before_us = START_US
+        for at_us in sorted(units_at):
+            balance -= limit.most * (at_us - before_us)
+            before_us = at_us
+            least = min(least, balance)
+            balance += units_at[at_us] * limit.period_us
+            assert balance - least <= limit.burst * limit.period_us
 
 
 STEPS = {
     "serve": 30, "take": 10, "settle": 8, "ask": 8, "hear": 8, "tell": 4, "twice": 2,
     "lose_word": 2, "give_way": 1, "crash": 1, "wait": 4, "pause": 8, "sleep": 1,
+    "binge": 1,
 }  # fmt: skip
 clocks = st.lists(
     st.tuples(st.floats(-1e6, 1e6), st.floats(0.95, 1.05)), min_size=1, max_size=4
@@ -150,7 +165,7 @@ def drive(fleet: Fleet, seed: int, steps: int, without: tuple[str, ...] = ()) ->
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from([1, 3, 10, 60, 600, 6000]),
+    st.sampled_from([1, 3, 10, 60, 600]),
     st.sampled_from(["requests_per_minute", "tokens_per_minute", "tokens_per_day"]),
     clocks,
     st.integers(0, 2**32),
@@ -159,7 +174,7 @@ def test_no_window_holds_more_than_limit_and_burst(
     most: int, name: str, clocks: list[tuple[float, float]], seed: int
 ) -> None:
     fleet = Fleet(minute(most, name), clocks)
-    drive(fleet, seed, 400)
+    drive(fleet, seed, 300)
     fleet.check()
 
 
@@ -172,7 +187,7 @@ def test_permits_out_are_never_more_than_the_limit(
     chance = random.Random(seed)
     for _ in range(40):
         # Who is held up for longer than a lease lasts cannot call its streams back.
-        drive(fleet, chance.getrandbits(32), 10, ("serve", "crash", "pause", "sleep"))
+        drive(fleet, chance.getrandbits(32), 10, ("serve", "binge", "crash", "pause", "sleep"))
         assert sum(len(worker.under_way) for worker in fleet.workers) <= most
         assert fleet.bucket.leased <= most
 
@@ -183,4 +198,4 @@ def test_simulated_fleets_do_spend_what_there_is() -> None:
     drive(fleet, 1, 4000)
     passed_us = fleet.now_us - START_US
     there_was = 60 + 60 * passed_us / MINUTE_US
-    assert sum(units for _, units in fleet.spent) > there_was * 0.4
+    assert sum(units for _, units in fleet.spent) > there_was / 4
