@@ -219,7 +219,7 @@ class RateKeeper:
 
     async def _beat(self, client: redis.asyncio.Redis) -> None:
         said = client.eval(BEAT, 1, RATES_WORKERS, self.worker, int(GONE_S * 1000))
-        self.workers = max(int(await said), 1)  # type: ignore[misc]  # redis-py types both kinds
+        self.workers = max(int(await said), 1)
         self._beat_at = self._clock() + BEAT_S
 
     async def _listen_once(self) -> None:

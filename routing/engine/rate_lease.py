@@ -114,7 +114,7 @@ class Lease:
         target = self._target(now)
         needed = sum(self.waiting)
         back = 0 if needed else max(self.held - 2 * target, 0)
-        self.held -= 0
+        self.held -= back
         wanted = max(needed - self.held, 0)
         least = max(min(self.waiting) - self.held, 0) if wanted else 0
         ahead = 0 if now < self._yield_until else max(target - self.held, wanted, 0)

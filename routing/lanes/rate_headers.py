@@ -25,8 +25,8 @@ def rate_headers(passage: "Passage", now: float) -> dict[str, str]:
 
 
 def openai_headers(passage: "Passage", now: float) -> dict[str, str]:
-    """Return OpenAI's headers, for requests and for tokens, each where it is limited."""
-    told: dict[str, str] = {}
+    """Return those, and OpenAI's for requests and for tokens, each where it is limited."""
+    told = rate_headers(passage, now)
     for unit, leases in (("requests", passage.requests), ("tokens", passage.tokens)):
         lease = _nearest(leases, now)
         if lease is not None:
@@ -38,10 +38,10 @@ def openai_headers(passage: "Passage", now: float) -> dict[str, str]:
 
 def refusal_headers(exc: RateLimited) -> dict[str, str]:
     """Return the headers of a refusal: of the limit it met, whatever the others hold."""
-    wait = str(max(math.ceil(exc.retry_after_s), 1))
-    limit = exc.limit
+    wait_s, limit = exc.retry_after_s or 0.0, exc.limit
+    wait = str(max(math.ceil(wait_s), 1))
     policy = f"{limit.most};w={limit.period_us // 1_000_000}" if limit.period_us else ""
-    return {"retry-after": wait} | _fields(limit.most, 0, exc.retry_after_s, policy)
+    return {"retry-after": wait} | _fields(limit.most, 0, wait_s, policy)
 
 
 def _nearest(leases: "tuple[Lease, ...]", now: float) -> "Lease | None":

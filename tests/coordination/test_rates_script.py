@@ -52,9 +52,7 @@ def test_both_answer_the_same(
         assert _in_redis(client, now_us, bucket, ask, workers) == bucket.ask(now_us, ask, workers)
 
 
-def _in_redis(
-    client: redis.Redis, now_us: int, bucket: Bucket, ask: Ask, workers: int
-) -> Grant:
+def _in_redis(client: redis.Redis, now_us: int, bucket: Bucket, ask: Ask, workers: int) -> Grant:
     given_ = (
         ask.worker, ask.seq, ask.holds, ask.back, ask.extra, ask.least, ask.wanted, ask.ahead,
         ask.ttl_us, ask.born_us, ask.owed_us, bucket.most, bucket.period_us, bucket.burst,

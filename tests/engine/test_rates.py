@@ -151,9 +151,7 @@ STEPS = {
     "lose_word": 2, "give_way": 1, "crash": 1, "wait": 4, "pause": 8, "sleep": 1,
     "binge": 1,
 }  # fmt: skip
-clocks = st.lists(
-    st.tuples(st.floats(-1e6, 1e6), st.floats(0.95, 1.05)), min_size=1, max_size=4
-)
+clocks = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0.95, 1.05)), min_size=1, max_size=4)
 
 
 def drive(fleet: Fleet, seed: int, steps: int, without: tuple[str, ...] = ()) -> None:
