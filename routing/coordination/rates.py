@@ -104,6 +104,7 @@ class RateKeeper:
         self.degraded = True
         self._retry_at = self._clock() + RETRY_S
         self._due.clear()
+        self._unanswered_since = None
         for lease in self._leases.values():
             lease.lose(self._clock(), self.workers)
             lease.ask_share(self._clock())
@@ -165,7 +166,7 @@ class RateKeeper:
         self.degraded = False
         logger.warning("Redis is back: limits are kept by all workers together.")
         for lease in self._leases.values():
-            lease.regain(self._clock())
+            lease.regain()
             if not lease.idle:
                 self.hurry(lease)
 
@@ -197,7 +198,7 @@ class RateKeeper:
         said = await pipe.execute()
         now = self._clock()
         for lease, ask, words in zip(due, asks, said, strict=True):
-            lease.hear(now, asked_at, ask, Grant(**dict(zip(_SAID, words, strict=True))))
+            lease.hear(now, asked_at, ask, Grant(**dict(zip(SAID, words, strict=True))))
             self._plan(lease, now)
             self.changed(lease)
 
@@ -253,7 +254,7 @@ class RateKeeper:
         )
 
 
-_SAID = ("units", "left", "owed_us", "wait_us", "others", "born_us")
+SAID = ("units", "left", "owed_us", "wait_us", "others", "born_us")
 
 
 def _nobody(lease: Lease) -> None:

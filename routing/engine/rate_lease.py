@@ -30,7 +30,7 @@ class Lease:
     """Units taken, spent and given back in one worker."""
 
     __slots__ = (
-        "_heard", "_local", "_net", "_rate", "_seq", "_used", "_stated_at",
+        "_before", "_heard", "_local", "_net", "_rate", "_seq", "_used", "_stated_at",
         "_yield_until", "dry_until", "extra", "heard_at", "held", "limit", "low", "out",
         "until", "waiting", "worker",
     )  # fmt: skip
@@ -47,6 +47,7 @@ class Lease:
         self.heard_at = -math.inf
         self._heard: Grant | None = None
         self._local: Bucket | None = None
+        self._before: tuple[Grant | None, float] = (None, -math.inf)
         self._net = 0  # leased from the own share, less what was given back
         self._rate = 0.0  # units spent a second
         self._used = 0
@@ -152,6 +153,7 @@ class Lease:
         self._local = _share(self.limit, workers)
         self._local.begin(int(now * MICRO), self.worker, self.held + self.out, left, self._seq)
         self._net = 0
+        self._before = (self._heard, self.heard_at)
         self.until = math.inf
 
     def ask_share(self, now: float) -> None:
@@ -163,13 +165,15 @@ class Lease:
         self._net += grant.units + ask.extra - ask.back
         self._take_in(now, ask, grant)
 
-    def regain(self, now: float) -> None:
+    def regain(self) -> None:
         """Have Redis told of what was spent without it; held units are leased anew."""
         if self._local is None:
             return
         self._local = None
         self.extra = max(self._net - self.held, 0) if self.limit.period_us else 0
         self.held = 0
+        # The share's word is none of the bucket's.
+        self._heard, self.heard_at = self._before
         self.until = -math.inf
         self.dry_until = -math.inf
 

@@ -136,11 +136,11 @@ class Bucket:
             return self._grant(now_us, 0, 0, others)
         self._begin(now_us, ask)
         held = mine.holds if mine is not None else 0
-        self._fill(now_us)
+        self.fill(now_us)
         back = min(ask.back, max(held - ask.holds, 0))
         self.full_at_us += self._cost_us(ask.extra) - self._credit_us(back)
         self.rows[ask.worker] = Row(ask.holds, now_us + ask.ttl_us, ask.seq)
-        self._fill(now_us)
+        self.fill(now_us)
         units = self._lease(now_us, ask, workers)
         self.full_at_us += self._cost_us(units)
         self.rows[ask.worker].holds += units
@@ -173,7 +173,7 @@ class Bucket:
         if ask.born_us not in (0, self.born_us):
             self.full_at_us = max(self.full_at_us, now_us + ask.owed_us)
 
-    def _fill(self, now_us: int) -> None:
+    def fill(self, now_us: int) -> None:
         """Let the bucket hold no more than what is not leased of its burst."""
         self.full_at_us = max(self.full_at_us, now_us + self._cost_us(self.leased))
 

@@ -123,14 +123,12 @@ def failure_of(exc: RoutingError) -> Failure:
         return Failure(exc.status, exc.code, str(exc), exc.fields, headers=headers)
     if isinstance(exc, NoCandidate):
         return _no_candidate(exc)
-    if isinstance(exc, UnknownModel | ModelNotAllowed | Unidentified):
+    if isinstance(exc, UnknownModel | ModelNotAllowed | Unidentified | RateLimited):
         return _not_granted(exc)
     if isinstance(exc, RefusedByUpstream):
         return _refused(exc)
     if isinstance(exc, AttemptsFailed):
         return _attempts_failed(exc)
-    if isinstance(exc, RateLimited):
-        return Failure(429, exc.code, str(exc), headers=refusal_headers(exc), limit=exc.limit)
     if isinstance(exc, DeadlineExceeded):
         return Failure(504, exc.code, str(exc))
     if isinstance(exc, NotReady):
@@ -146,7 +144,9 @@ def _limit(limit: Limit) -> ProblemLimit:
     return ProblemLimit(limit.name, limit.of, limit.owner, limit.most)
 
 
-def _not_granted(exc: UnknownModel | ModelNotAllowed | Unidentified) -> Failure:
+def _not_granted(exc: UnknownModel | ModelNotAllowed | Unidentified | RateLimited) -> Failure:
+    if isinstance(exc, RateLimited):
+        return Failure(429, exc.code, str(exc), headers=refusal_headers(exc), limit=exc.limit)
     if isinstance(exc, UnknownModel):
         return Failure(404, exc.code, str(exc), (_model_field(exc),))
     if isinstance(exc, ModelNotAllowed):

@@ -150,21 +150,19 @@ class Tolls:
             for lease, units in short:
                 if now < lease.dry_until:
                     raise self._refusal(lease, units, now)
-            left_s = self._patience_s(began, now)
+            silent_s = self._keeper.silent_s()
+            if silent_s >= SILENCE_S and now - began >= LONGEST_WAIT_S:
+                self._keeper.lose()
+                began, silent_s = now, 0.0
+            # Redis that has not said a word yet is waited for longer.
+            patience_s = SILENCE_S if silent_s >= now - began > 0 else LONGEST_WAIT_S
+            left_s = began + patience_s - now
             if left_s <= 0:
                 lease, units = short[0]
                 lease.dry_until = now + LONGEST_WAIT_S
                 raise self._refusal(lease, units, now)
             await self._asked(short, left_s)
             now = self._clock()
-
-    def _patience_s(self, began: float, now: float) -> float:
-        """Return for how long to wait yet; Redis that says nothing at all is waited for longer."""
-        silent_s = self._keeper.silent_s()
-        if silent_s >= SILENCE_S and now - began >= LONGEST_WAIT_S:
-            self._keeper.lose()
-        waiting_s = SILENCE_S if silent_s >= now - began else LONGEST_WAIT_S
-        return began + waiting_s - now
 
     async def _asked(self, short: list[tuple["Lease", int]], left_s: float) -> None:
         """Ask for what is short, and wait for news of any of it."""

@@ -5,6 +5,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from routing.coordination.rates import SAID
 from routing.coordination.rates_script import ASK
 from routing.engine.rates import DAY_US, MINUTE_US, Ask, Bucket, Grant
 from telemetry.redis_names import RATES
@@ -59,4 +60,4 @@ def _in_redis(client: redis.Redis, now_us: int, bucket: Bucket, ask: Ask, worker
         workers, "channel", "x", now_us,
     )  # fmt: skip
     said = client.eval(GIVEN_CLOCK + ASK, 1, RATES + "x", *given_)
-    return Grant(**dict(zip(("units", "left", "owed_us", "wait_us", "others", "born_us"), said)))
+    return Grant(**dict(zip(SAID, said, strict=True)))

@@ -109,7 +109,8 @@ async def test_tokens_are_settled_by_what_was_used(set_limited: Limited) -> None
     stage = await set_limited(tokens_per_minute=10_000)
     heard = await post(stage, CHAT, TALK)
     used = heard.json["usage"]["total_tokens"]
-    assert heard.headers["x-ratelimit-remaining-tokens"] == str(10_000 - used)
+    # Some come in while the answer is made.
+    assert 0 <= int(heard.headers["x-ratelimit-remaining-tokens"]) - (10_000 - used) < 100
 
 
 async def test_who_used_more_than_estimated_waits_until_it_is_repaid(
