@@ -69,7 +69,7 @@ class RateKeeper:
             found = self._leases[limit.id] = Lease(limit, self.worker)
             if self.degraded:
                 found.lose(self._clock(), self.workers)
-        found.limit = limit
+        found.heed(limit)
         return found
 
     def keep_only(self, limits: Iterable[Limit]) -> None:

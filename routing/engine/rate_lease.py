@@ -31,12 +31,13 @@ class Lease:
 
     __slots__ = (
         "_before", "_heard", "_local", "_net", "_rate", "_seq", "_used", "_stated_at",
-        "_yield_until", "dry_until", "extra", "heard_at", "held", "limit", "low", "out",
-        "until", "waiting", "worker",
+        "_yield_until", "burst", "dry_until", "extra", "heard_at", "held", "limit", "low", "out",
+        "pace_s", "until", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, worker: str) -> None:
-        self.limit, self.worker = limit, worker
+        self.worker = worker
+        self.heed(limit)
         self.held = 0  # free to be taken
         self.out = 0  # taken by requests under way; what they do not spend comes back
         self.extra = 0  # spent beyond what was leased; Redis is told next time
@@ -55,6 +56,12 @@ class Lease:
         self._stated_at = -math.inf
         self._yield_until = -math.inf
 
+    def heed(self, limit: Limit) -> None:
+        """Keep to this limit from now on; what is held was leased and remains so."""
+        self.limit, self.burst = limit, limit.burst
+        # Units a second that come in; permits come back by being given back only.
+        self.pace_s = limit.most * MICRO / limit.period_us if limit.period_us else 0.0
+
     @property
     def degraded(self) -> bool:
         """Return True while this worker keeps to its own share."""
@@ -72,7 +79,7 @@ class Lease:
 
     def price(self, units: int) -> int:
         """Return what so many units cost: who needs more than there ever is, needs all of it."""
-        return min(units, self.limit.burst)
+        return units if units < self.burst else self.burst
 
     def has(self, units: int, now: float) -> bool:
         return self.held >= units and now < self.until
@@ -147,9 +154,10 @@ class Lease:
         """Go on with an equal share of the limit, beginning with what was last known to be left."""
         if self._local is not None:
             return
-        left = self.left(now) // workers
         if now >= self.until:
             self.held = 0
+        # What is held here is nobody else's.
+        left = max(self.left(now) - self.held, 0) // workers
         self._local = _share(self.limit, workers)
         self._local.begin(int(now * MICRO), self.worker, self.held + self.out, left, self._seq)
         self._net = 0
@@ -179,38 +187,36 @@ class Lease:
 
     def left(self, now: float) -> int:
         """Return about how many units are left to the fleet, with what is held here."""
-        limit, heard = self.limit, self._heard
-        most_here = limit.burst if self._local is None else self._local.burst
-        if heard is None:
-            return most_here
-        left = heard.left
-        if limit.period_us:
-            since = self._since_us(now)
-            pace_us = limit.period_us if self._local is None else self._local.period_us
-            left += since * limit.most // pace_us
-        return max(min(left + self.held, most_here - self.out) - self.extra, 0)
+        if self._local is not None:
+            return max(min(self._balance(now), self._local.burst - self.out), 0)
+        if self._heard is None:
+            return self.burst
+        left, most = self._balance(now), self.burst - self.out
+        return max(left if left < most else most, 0)
 
     def wait_s(self, now: float, units: int) -> float:
         """Return when `units` may be had, as far as is known here."""
-        local = self._local
-        period_us = self.limit.period_us if local is None else local.period_us
-        if period_us == 0:
+        if not self.pace_s:
             return 1.0
-        short = max(units - self._balance(now), 1)
-        return short * period_us / self.limit.most / MICRO
+        return max(units - self._balance(now), 1) / self._pace_s()
 
-    def reset_s(self, now: float) -> float:
+    def reset_s(self, left: int) -> float:
         """Return when everything would be left again, if nobody spent any more."""
-        missing = self.limit.burst - self.left(now)
-        return missing * self.limit.period_us / self.limit.most / MICRO
+        return (self.burst - left) / self.pace_s if self.pace_s else 0.0
 
     def _balance(self, now: float) -> int:
+        """Return what is left or, below zero, owed."""
         heard = self._heard
         if heard is None:
-            return 0
-        period_us = self.limit.period_us if self._local is None else self._local.period_us
-        gained = self._since_us(now) * self.limit.most // period_us
+            return self.burst
+        gained = int((now - self.heard_at) * self._pace_s())
         return heard.left + gained + self.held - self.extra
+
+    def _pace_s(self) -> float:
+        local = self._local
+        if local is None:
+            return self.pace_s
+        return self.pace_s * self.limit.period_us / local.period_us if local.period_us else 0.0
 
     def _take_in(self, now: float, ask: Ask, grant: Grant) -> None:
         self.held += grant.units

@@ -18,48 +18,64 @@ if TYPE_CHECKING:
 
 def rate_headers(passage: "Passage", now: float) -> dict[str, str]:
     """Return the headers for a caller with limits by the minute or day; none for others."""
-    lease = _nearest(passage.requests + passage.tokens, now)
+    lease, left, _ = _nearest(passage.timed, now)
     if lease is None:
         return {}
-    return _fields(lease.limit.most, lease.left(now), lease.reset_s(now), passage.policy)
+    return _fields(lease, left, passage.policy)
 
 
 def openai_headers(passage: "Passage", now: float) -> dict[str, str]:
     """Return those, and OpenAI's for requests and for tokens, each where it is limited."""
-    told = rate_headers(passage, now)
-    for unit, leases in (("requests", passage.requests), ("tokens", passage.tokens)):
-        lease = _nearest(leases, now)
-        if lease is not None:
-            told[f"x-ratelimit-limit-{unit}"] = str(lease.limit.most)
-            told[f"x-ratelimit-remaining-{unit}"] = str(lease.left(now))
-            told[f"x-ratelimit-reset-{unit}"] = _duration(lease.reset_s(now))
+    request, requests_left, requests_part = _nearest(passage.requests, now)
+    token, tokens_left, tokens_part = _nearest(passage.tokens, now)
+    told: dict[str, str] = {}
+    if request is not None and requests_part <= tokens_part:
+        told = _fields(request, requests_left, passage.policy)
+    elif token is not None:
+        told = _fields(token, tokens_left, passage.policy)
+    if request is not None:
+        told["x-ratelimit-limit-requests"] = str(request.limit.most)
+        told["x-ratelimit-remaining-requests"] = str(requests_left)
+        told["x-ratelimit-reset-requests"] = _duration(request.reset_s(requests_left))
+    if token is not None:
+        told["x-ratelimit-limit-tokens"] = str(token.limit.most)
+        told["x-ratelimit-remaining-tokens"] = str(tokens_left)
+        told["x-ratelimit-reset-tokens"] = _duration(token.reset_s(tokens_left))
     return told
 
 
 def refusal_headers(exc: RateLimited) -> dict[str, str]:
     """Return the headers of a refusal: of the limit it met, whatever the others hold."""
-    wait_s, limit = exc.retry_after_s or 0.0, exc.limit
-    wait = str(max(math.ceil(wait_s), 1))
-    policy = f"{limit.most};w={limit.period_us // 1_000_000}" if limit.period_us else ""
-    return {"retry-after": wait} | _fields(limit.most, 0, wait_s, policy)
-
-
-def _nearest(leases: "tuple[Lease, ...]", now: float) -> "Lease | None":
-    """Return the limit of which the least part is left."""
-    if len(leases) < 2:
-        return leases[0] if leases else None
-    return min(leases, key=lambda lease: lease.left(now) / lease.limit.most)
-
-
-def _fields(most: int, left: int, reset_s: float, policy: str) -> dict[str, str]:
+    limit = exc.limit
+    wait = str(max(math.ceil(exc.retry_after_s or 0.0), 1))
     told = {
-        "ratelimit-limit": str(most),
-        "ratelimit-remaining": str(left),
-        "ratelimit-reset": str(math.ceil(reset_s)),
+        "retry-after": wait,
+        "ratelimit-limit": str(limit.most),
+        "ratelimit-remaining": "0",
+        "ratelimit-reset": wait,
     }
-    if policy:
-        told["ratelimit-policy"] = policy
+    if limit.period_us:
+        told["ratelimit-policy"] = f"{limit.most};w={limit.period_us // 1_000_000}"
     return told
+
+
+def _nearest(leases: "tuple[Lease, ...]", now: float) -> "tuple[Lease | None, int, float]":
+    """Return the limit of which the least part is left, how much that is, and which part."""
+    nearest, least, part = None, 0, math.inf
+    for lease in leases:
+        left = lease.left(now)
+        if left < part * lease.burst:
+            nearest, least, part = lease, left, left / lease.burst
+    return nearest, least, part
+
+
+def _fields(lease: "Lease", left: int, policy: str) -> dict[str, str]:
+    return {
+        "ratelimit-limit": str(lease.limit.most),
+        "ratelimit-remaining": str(left),
+        "ratelimit-reset": str(math.ceil(lease.reset_s(left))),
+        "ratelimit-policy": policy,
+    }
 
 
 def _duration(seconds: float) -> str:

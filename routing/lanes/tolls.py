@@ -25,13 +25,13 @@ SILENCE_S = 0.25
 class Passage:
     """The leases of the limits that hold for one caller."""
 
-    __slots__ = ("every", "policy", "requests", "streams", "tokens")
+    __slots__ = ("policy", "requests", "streams", "timed", "tokens")
 
     def __init__(self, leases: list["Lease"]) -> None:
-        self.every = tuple(leases)
         self.requests = tuple(one for one in leases if one.limit.unit == "requests")
         self.tokens = tuple(one for one in leases if one.limit.unit == "tokens")
         self.streams = tuple(one for one in leases if one.limit.unit == "streams")
+        self.timed = self.requests + self.tokens
         # As RateLimit-Policy tells it: most;w=seconds. Permits have no window.
         self.policy = ", ".join(
             f"{one.limit.most};w={one.limit.period_us // 1_000_000}"
@@ -111,7 +111,7 @@ class Tolls:
         passage = self.passage(tenant, key)
         if passage is None:
             return None
-        if self._short(passage, tokens, self._clock(), stream=stream):
+        if not _ready(passage, tokens, self._clock(), stream=stream):
             await self._wait(passage, tokens, stream=stream)
         return self._take(passage, tokens, stream=stream)
 
@@ -188,3 +188,19 @@ class Tolls:
 
     def _refusal(self, lease: "Lease", units: int, now: float) -> RateLimited:
         return RateLimited(lease.limit, max(lease.wait_s(now, units), 0.001))
+
+
+def _ready(passage: Passage, tokens: int, now: float, *, stream: bool) -> bool:
+    """Return True if every lease holds enough: what nearly every request meets."""
+    for lease in passage.requests:
+        if lease.held < 1 or now >= lease.until:
+            return False
+    if tokens:
+        for lease in passage.tokens:
+            if lease.held < lease.price(tokens) or now >= lease.until:
+                return False
+    if stream:
+        for lease in passage.streams:
+            if lease.held < 1 or now >= lease.until:
+                return False
+    return True
