@@ -9,10 +9,11 @@ import time
 
 from routing.coordination.rates import RateKeeper
 from routing.engine.catalog import KeySpec, PolicyDocument, TenantSpec
+from routing.engine.rates import Grant
 from routing.lanes.rate_headers import openai_headers, rate_headers
 from routing.lanes.tolls import Tolls
 
-ROUNDS = 100_000
+ROUNDS = 50_000
 MOST = 10**12
 ONE = {"requests_per_minute": MOST}
 ALL = {
@@ -34,21 +35,32 @@ def policy(tenant: dict[str, int], key: dict[str, int]) -> PolicyDocument:
 async def measure(tenant: dict[str, int], key: dict[str, int], rounds: int) -> tuple[float, ...]:
     """Return µs a request for: toll and settlement, native headers, OpenAI's headers."""
     clock = time.monotonic
-    tolls = Tolls(RateKeeper("", "bench", clock), clock)
+    keeper = RateKeeper("redis://nobody", "bench", clock)
+    tolls = Tolls(keeper, clock)
     tolls.adopt(policy(tenant, key))
-    began = time.perf_counter()
+    tolls.passage("t", "k")
+    took = []
+    _lease_much(keeper, clock())
+    began = time.process_time()
     for _ in range(rounds):
         toll = await tolls.enter("t", "k", 600, stream=True)
         if toll is not None:
             toll.settle(150)
-    took = [time.perf_counter() - began]
+    took.append(time.process_time() - began)
     for told in (rate_headers, openai_headers):
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(rounds):
             if (passage := tolls.passage("t", "k")) is not None:
                 told(passage, clock())
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return tuple(seconds / rounds * 1e6 for seconds in took)
+
+
+def _lease_much(keeper: RateKeeper, now: float) -> None:
+    for lease in keeper.leases:
+        ask = lease.state(now)
+        said = Grant(units=MOST // 2, left=MOST // 4, owed_us=0, wait_us=0, others=0, born_us=1)
+        lease.hear(now, now, ask, said)
 
 
 def main() -> None:
