@@ -1,27 +1,22 @@
 """GET /api/v1/ai/limits: how much of each key's and tenant's limits is used."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from drf_spectacular.utils import extend_schema
-from redis.exceptions import RedisError
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from routing.coordination.rates_board import Usage, read_usage
+from routing.coordination.rates_board import Usage
 from routing.engine.catalog import PolicyDocument
 from routing.engine.rates import DIMENSIONS, Limit, limits_of
 from routing.policy.export import document_from_orm
+from routing.policy.usage import AWAY, current_usage
 from telemetry.api.problem import PROBLEMS
-from telemetry.redis_client import open_redis
-
-REDIS_LIMIT_S = 1.0
 
 
 class LimitsUnknown(APIException):
@@ -65,22 +60,13 @@ class LimitsView(APIView):
         operation_id="limits", tags=["status"], responses={200: LimitsSerializer, **PROBLEMS}
     )
     def get(self, request: Request) -> Response:
-        rows = [_row(usage) for usage in current_usage(list(_limits(document_from_orm())))]
+        limits = list(_limits(document_from_orm()))
+        try:
+            rows = [_row(usage) for usage in current_usage(limits)]
+        except AWAY as exc:
+            raise LimitsUnknown from exc
         exhausted = sum(row["left"] + row["leased"] <= 0 for row in rows)
         return Response({"limits": rows, "total": len(rows), "exhausted": exhausted})
-
-
-def current_usage(limits: list[Limit]) -> list[Usage]:
-    """Return the use of each limit now; raises LimitsUnknown while Redis is away."""
-    try:
-        return async_to_sync(_read)(limits)
-    except (RedisError, OSError, TimeoutError) as exc:
-        raise LimitsUnknown from exc
-
-
-async def _read(limits: list[Limit]) -> list[Usage]:
-    async with asyncio.timeout(REDIS_LIMIT_S), open_redis(REDIS_LIMIT_S) as redis:
-        return await read_usage(redis, limits)
 
 
 def _limits(document: PolicyDocument) -> Iterator[Limit]:

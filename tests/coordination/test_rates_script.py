@@ -1,5 +1,7 @@
 """The script in Redis and the bucket in Python are one and the same."""
 
+from typing import Any
+
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +45,7 @@ def test_both_answer_the_same(
     client: redis.Redis,
     most: int,
     period_us: int,
-    steps: list[tuple[int, dict[str, int], int]],
+    steps: list[tuple[int, dict[str, Any], int]],
 ) -> None:
     client.delete(RATES + "x")
     bucket, now_us = Bucket(most, period_us, most), START_US

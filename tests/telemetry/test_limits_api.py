@@ -82,3 +82,17 @@ def test_without_redis_nobody_knows(client: Client, acme: str, settings: Any) ->
     assert heard.status_code == 503
     assert heard.json()["code"] == "redis_unavailable"
     assert "share" in heard.json()["detail"]
+
+
+def test_the_admin_shows_it_on_the_page_of_a_tenant_and_a_key(
+    admin_client: Client, acme: str, settings: Any
+) -> None:
+    lease(acme, Limit(of="tenant", owner="acme", name="requests_per_day", most=1000), 30, extra=10)
+    tenant, key = Tenant.objects.get(), ApiKey.objects.get()
+    page = admin_client.get(f"/admin/routing/tenant/{tenant.pk}/change/").content.decode()
+    assert "requests per day: 10 of 1,000 used, 30 held by workers, 960 left" in page
+    page = admin_client.get(f"/admin/routing/apikey/{key.pk}/change/").content.decode()
+    assert "tokens per minute: 0 of 6,000 used" in page
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    page = admin_client.get(f"/admin/routing/tenant/{tenant.pk}/change/").content.decode()
+    assert "not known while Redis is away" in page
