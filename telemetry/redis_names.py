@@ -22,3 +22,6 @@ PRESSED_HOSTS = PREFIX + "hosts:pressed"  # set: reporting hosts whose crossing 
 RESERVATIONS = PREFIX + "reservations:"  # + host: hash, memory promised to loads, by what is loaded
 SLOTS = PREFIX + "slots:"  # + endpoint: hash, who holds how many of its places
 SLOTS_CHANNEL = PREFIX + "slots"  # the name of an endpoint somebody waits for, or gave back
+RATES = PREFIX + "rates:"  # + limit: hash, when it is full, and who holds how many units
+RATES_WORKERS = PREFIX + "rates-workers"  # sorted set: workers that heed limits, by their last beat
+RATES_CHANNEL = PREFIX + "rates"  # the limit of which somebody needs what others hold

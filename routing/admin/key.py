@@ -10,6 +10,7 @@ from django.template.response import TemplateResponse
 from routing.admin.base import PolicyAdmin
 from routing.admin.limited import LIMIT_FIELDS, LimitedForm, models_shown
 from routing.admin.look import TextInput, display
+from routing.admin.usage import usage_shown
 from routing.engine.catalog import LimitsSpec
 from routing.models import ApiKey
 from routing.policy.issuing import new_token
@@ -49,16 +50,21 @@ class ApiKeyAdmin(PolicyAdmin):
     list_select_related = ("tenant",)
     list_display = ("name", "tenant", "begins_with", "state", "expires_at", "models", "created_at")
     autocomplete_fields = ("tenant",)
-    readonly_fields: ClassVar[Any] = ("begins_with", "created_at")
+    readonly_fields: ClassVar[Any] = ("begins_with", "created_at", "used")
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "tenant", "begins_with", "enabled", "created_at")}),
         ("What it may do", {"fields": ("expires_at", "allowed_models")}),
         LIMIT_FIELDS,
+        ("Now", {"fields": ("used",)}),
     )
 
     @display(description="Begins with", ordering="prefix")
     def begins_with(self, key: ApiKey) -> str:
         return f"{key.prefix}…" if key.prefix else "shown once, when it is saved"
+
+    @display(description="Limits used")
+    def used(self, key: ApiKey) -> str:
+        return usage_shown("key", key.name, key)
 
     @display(description="State", label=KEY_COLOURS)
     def state(self, key: ApiKey) -> str:

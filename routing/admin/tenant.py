@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from routing.admin.base import PolicyAdmin
 from routing.admin.limited import LIMIT_FIELDS, LimitedForm, models_shown
 from routing.admin.look import TextInput, display
+from routing.admin.usage import usage_shown
 from routing.engine.catalog import TenantSpec
 from routing.models import Tenant
 
@@ -34,7 +35,9 @@ class TenantAdmin(PolicyAdmin):
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "enabled", "allowed_models", "share")}),
         LIMIT_FIELDS,
+        ("Now", {"fields": ("used",)}),
     )
+    readonly_fields: ClassVar[Any] = ("used",)
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         rows: QuerySet[Any] = super().get_queryset(request)
@@ -46,6 +49,10 @@ class TenantAdmin(PolicyAdmin):
     @display(description="Keys", ordering="valid_keys")
     def valid_keys(self, tenant: Any) -> int:
         return int(tenant.valid_keys)
+
+    @display(description="Limits used")
+    def used(self, tenant: Tenant) -> str:
+        return usage_shown("tenant", tenant.name, tenant)
 
     @display(description="Models")
     def models(self, tenant: Tenant) -> str:

@@ -18,6 +18,7 @@ MEANINGS: dict[int, str] = {
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "No model's context holds it, or its Idempotency-Key was used for another request.",
+    429: "A limit of the key or its tenant is used up; Retry-After says when to ask again.",
     500: "A fault of this service.",
     502: "Every permitted model was tried and failed.",
     503: "No model can take it now; Retry-After says when to ask again.",

@@ -5,12 +5,14 @@ from django.urls import path
 from routing.api.breakers import BreakersResetView, BreakersView
 from routing.api.doors import lane_paths
 from routing.api.health import HealthView
+from routing.api.limits import LimitsView
 from routing.api.status import ModelsStatusView
 
 urlpatterns = [
     path("health", HealthView.as_view(), name="health"),
     path("ai/breakers", BreakersView.as_view(), name="breakers"),
     path("ai/breakers/reset", BreakersResetView.as_view(), name="breakers-reset"),
+    path("ai/limits", LimitsView.as_view(), name="limits"),
     path("ai/models/status", ModelsStatusView.as_view(), name="models-status"),
     *(path(at, view, name=name) for at, view, name in lane_paths("/api/v1/")),
 ]

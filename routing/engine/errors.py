@@ -7,6 +7,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
 ├── Unidentified             the caller sent no API key, or none that is valid
 ├── AttemptsFailed           every attempt failed; carries what each one met
 ├── DeadlineExceeded         the caller's time ran out before anybody answered
+├── RateLimited              a limit of the caller's key or tenant is used up
 ├── NotReady                 no policy is loaded yet, or records cannot be kept
 └── ProviderError            one call to one upstream failed
     ├── ConnectFailed        no connection within the connect timeout, or refused, or reset
@@ -21,7 +22,10 @@ RoutingError                 nothing of ours below is raised outside of this tre
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
 
+import math
 from dataclasses import dataclass
+
+from routing.engine.rates import Limit
 
 
 class RoutingError(Exception):
@@ -101,6 +105,20 @@ class DeadlineExceeded(RoutingError):
     def __init__(self, deadline_ms: int) -> None:
         super().__init__(f"No answer within the deadline of {deadline_ms} ms.")
         self.deadline_ms = deadline_ms
+
+
+class RateLimited(RoutingError):
+    """Raised when a limit is used up: which, whose, and when to come back."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, limit: Limit, retry_after_s: float) -> None:
+        super().__init__(
+            f"The {limit.of} '{limit.owner}' may {limit.words}, and has."
+            f" Come back in {max(math.ceil(retry_after_s), 1)} s."
+        )
+        self.limit = limit
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(RoutingError):

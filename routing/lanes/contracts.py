@@ -184,6 +184,15 @@ class ProblemCandidate(msgspec.Struct):
     detail: str
 
 
+class ProblemLimit(msgspec.Struct):
+    """Which limit is used up, and whose it is: a key's or a tenant's."""
+
+    name: str
+    of: str
+    owner: str
+    most: int
+
+
 class Problem(msgspec.Struct, omit_defaults=True):
     """RFC 9457 problem details; `code` is stable, `detail` is for people."""
 
@@ -195,6 +204,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     errors: list[ProblemField] | None = None
     candidates: list[ProblemCandidate] | None = None
     requestId: str | None = None
+    limit: ProblemLimit | None = None
 
 
 Json = dict[str, Any]

@@ -4,13 +4,14 @@ import time
 
 import msgspec
 
-from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide
+from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide, likely_tokens
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
 from routing.lanes.ids import new_id
 from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
 from routing.lanes.runtime import Runtime
+from routing.lanes.tolls import Toll
 from routing.providers.base import Usage
 from telemetry.record import RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
@@ -56,6 +57,7 @@ class Exchange:
         "selection_us",
         "stream",
         "succeeded",
+        "toll",
         "trail",
     )
 
@@ -73,6 +75,17 @@ class Exchange:
         self.first_token_ms = 0
         self.stream = False
         self.succeeded = False
+        self.toll: Toll | None = None
+
+    async def enter(self) -> None:
+        """Take what this request needs of its caller's limits; raises RateLimited."""
+        need = self.need
+        tokens = 0
+        if self.kind != "select":
+            tokens = need.prompt_tokens + (0 if self.kind == "embed" else likely_tokens(need))
+        self.toll = await self._runtime.tolls.enter(
+            need.tenant, need.key, tokens, stream=self.stream
+        )
 
     def decide(self) -> Decision:
         """Return the decision for this request; raises as `engine.decide` does."""
@@ -151,6 +164,8 @@ class Exchange:
         if self._recorded:
             return
         self._recorded = True
+        if self.toll is not None:
+            self.toll.settle(bill.prompt_tokens + bill.completion_tokens if bill else 0)
         record = self._build(bill, status, error_type, message)
         try:
             self._runtime.recorder.record(record)

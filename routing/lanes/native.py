@@ -54,7 +54,7 @@ async def select_model(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     need = _need(runtime, caller, request, request.requirements or _NO_SELECT)
     exchange = Exchange(runtime, "select", need)
     try:
-        decision = exchange.decide()
+        decision = await decide_in_time(runtime, exchange, None)
     except RoutingError as exc:
         return _failed(exchange, exc)
     except Exception:

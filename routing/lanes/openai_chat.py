@@ -398,6 +398,9 @@ def error_body(failure: Failure) -> ErrorBody:
     kind = _TYPES.get(failure.status)
     if kind is None:
         kind = "invalid_request_error" if failure.status < 500 else "server_error"
+    if failure.limit is not None:
+        # OpenAI names what is used up here; permits for streams it does not know.
+        kind = "tokens" if failure.limit.unit == "tokens" else "requests"
     param = failure.fields[0].pointer.strip("/").replace("/", ".") if failure.fields else None
     return ErrorBody(ErrorDetail(failure.detail, kind, param or None, failure.code))
 

@@ -16,6 +16,7 @@ from routing.engine.errors import (
     NoCandidate,
     NotReady,
     ProviderError,
+    RateLimited,
     RefusedByUpstream,
     RoutingError,
     Unidentified,
@@ -23,7 +24,9 @@ from routing.engine.errors import (
     UpstreamBusy,
     UpstreamTimeout,
 )
-from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField
+from routing.engine.rates import Limit
+from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField, ProblemLimit
+from routing.lanes.rate_headers import refusal_headers
 
 TYPE_PREFIX = "urn:ai-orchestra:problem:"
 DEFAULT_RETRY_AFTER_S = 5
@@ -49,6 +52,7 @@ TITLES: dict[str, str] = {
     "host_loading": "The model's host is loading another one",
     "crowded": "The model's server has too many requests waiting",
     "deadline_exceeded": "The deadline passed",
+    "rate_limit_exceeded": "A limit is used up",
     "not_ready": "The service is not ready",
     "idempotency_key_invalid": "The Idempotency-Key cannot be used",
     "idempotency_key_reused": "The Idempotency-Key was used for another request",
@@ -96,6 +100,7 @@ class Failure:
     # For the record instead of `detail`, where that quotes what an upstream said: it may quote
     # the prompt.
     recorded: str = ""
+    limit: Limit | None = None  # the one that is used up
 
     def problem(self, request_id: str | None) -> Problem:
         return Problem(
@@ -107,6 +112,7 @@ class Failure:
             errors=list(self.fields) or None,
             candidates=list(self.candidates) or None,
             requestId=request_id,
+            limit=_limit(self.limit) if self.limit is not None else None,
         )
 
 
@@ -117,7 +123,7 @@ def failure_of(exc: RoutingError) -> Failure:
         return Failure(exc.status, exc.code, str(exc), exc.fields, headers=headers)
     if isinstance(exc, NoCandidate):
         return _no_candidate(exc)
-    if isinstance(exc, UnknownModel | ModelNotAllowed | Unidentified):
+    if isinstance(exc, UnknownModel | ModelNotAllowed | Unidentified | RateLimited):
         return _not_granted(exc)
     if isinstance(exc, RefusedByUpstream):
         return _refused(exc)
@@ -134,7 +140,13 @@ def failure_of(exc: RoutingError) -> Failure:
     return internal_error()
 
 
-def _not_granted(exc: UnknownModel | ModelNotAllowed | Unidentified) -> Failure:
+def _limit(limit: Limit) -> ProblemLimit:
+    return ProblemLimit(limit.name, limit.of, limit.owner, limit.most)
+
+
+def _not_granted(exc: UnknownModel | ModelNotAllowed | Unidentified | RateLimited) -> Failure:
+    if isinstance(exc, RateLimited):
+        return Failure(429, exc.code, str(exc), headers=refusal_headers(exc), limit=exc.limit)
     if isinstance(exc, UnknownModel):
         return Failure(404, exc.code, str(exc), (_model_field(exc),))
     if isinstance(exc, ModelNotAllowed):

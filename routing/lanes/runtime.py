@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 
+from routing.coordination.rates import RateKeeper
 from routing.coordination.reservations import Reservations
 from routing.engine.breaker import BreakerState
 from routing.engine.callers import ANONYMOUS, Caller
@@ -27,6 +28,7 @@ from routing.lanes.doorkeeper import Doorkeeper
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
+from routing.lanes.tolls import Tolls
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
@@ -86,6 +88,7 @@ class Runtime:
         self.loads: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self.node = socket.gethostname()
         self.gate = Gate(clock)
+        self.tolls = Tolls(RateKeeper("", self.identity, clock), clock)
         self.ready = False
         self._resolve_secret = resolve_secret
         self._providers: dict[str, tuple[EndpointSpec, Provider]] = {}
@@ -97,6 +100,7 @@ class Runtime:
         self.policy = policy
         self._renew_providers(policy)
         self.gate.bind(policy, self.state)
+        self.tolls.adopt(document)
         self.ready = True
 
     def admit(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from routing.coordination.answers import AnswerStore
 from routing.coordination.breakers import ProbeClaims
+from routing.coordination.rates import RateKeeper
 from routing.coordination.reservations import Reservations
 from routing.coordination.slots import SlotKeeper
 from routing.lanes.bus import StateBus
@@ -16,6 +17,7 @@ from routing.lanes.idempotency import Idempotency
 from routing.lanes.loading import FleetLoader
 from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
+from routing.lanes.tolls import Tolls
 from routing.policy.tokens import digest_key
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
 from telemetry.queue_news import EndpointQueue, QueueNews, busy
@@ -66,6 +68,8 @@ class DataPlane:
         # Places are leased to this very process: workers of several nodes may share a name.
         self._slots = SlotKeeper(redis_url, self.runtime.identity)
         self.runtime.gate.share(self._slots)
+        self._rates = RateKeeper(redis_url, self.runtime.identity)
+        self.runtime.tolls = Tolls(self._rates, self.runtime.clock)
         self.runtime.gate.loader = FleetLoader(self.runtime)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,6 +85,8 @@ class DataPlane:
             self._tell_queues,
             self._slots.run,
             self._slots.listen,
+            self._rates.run,
+            self._rates.listen,
         )
         self._tasks = [asyncio.create_task(_kept_up(job)) for job in jobs]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from routing.engine.callers import ANONYMOUS, Caller
+from routing.engine.errors import RoutingError
 from routing.lanes import native, native_stream, openai_chat, openai_models
 from routing.lanes.contracts import (
     Problem,
@@ -18,12 +19,15 @@ from routing.lanes.contracts import (
     SelectResponse,
 )
 from routing.lanes.idempotency import Unavailable
-from routing.lanes.problems import Failure
+from routing.lanes.problems import Failure, failure_of
+from routing.lanes.rate_headers import openai_headers, rate_headers
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
+from routing.lanes.tolls import Passage
 
 Handler = Callable[[Runtime, bytes, Caller], Awaitable[Reply]]
 ErrorShape = Callable[[Failure, str | None], Reply]
+LimitHeaders = Callable[[Passage, float], dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +48,27 @@ class Lane:
     streams: bool = False
     events: tuple[str, ...] = ()  # the names of a stream's events, where they have any
     keyed: bool = False  # honours Idempotency-Key
+    limit_headers: LimitHeaders = rate_headers
 
     async def answer(
         self, runtime: Runtime, body: bytes, key: bytes = b"", caller: Caller = ANONYMOUS
     ) -> Reply:
         """Return the reply to one request; with an Idempotency-Key, the same to its caller's same.
 
-        Raises RoutingError.
+        A caller with limits is told of them, whatever the answer. Raises RoutingError.
         """
+        passage = runtime.tolls.passage(caller.tenant, caller.key)
+        if passage is None:
+            return await self._answer(runtime, body, key, caller)
+        try:
+            reply = await self._answer(runtime, body, key, caller)
+        except RoutingError as exc:
+            reply = self.error_shape(failure_of(exc), None)
+        now = runtime.clock()
+        reply.headers = {**self.limit_headers(passage, now), **reply.headers}
+        return reply
+
+    async def _answer(self, runtime: Runtime, body: bytes, key: bytes, caller: Caller) -> Reply:
         if not key or not self.keyed:
             return await self.handler(runtime, body, caller)
         if runtime.idempotency is None:
@@ -75,7 +92,7 @@ LANES: tuple[Lane, ...] = (
         handler=native.select_model,
         request=SelectRequest,
         response=SelectResponse,
-        errors=(400, 401, 402, 403, 413, 415, 422, 500, 503),
+        errors=(400, 401, 402, 403, 413, 415, 422, 429, 500, 503),
     ),
     Lane(
         method="POST",
@@ -86,7 +103,7 @@ LANES: tuple[Lane, ...] = (
         handler=native.route_request,
         request=RouteRequest,
         response=RouteResponse,
-        errors=(400, 401, 402, 403, 409, 413, 415, 422, 500, 502, 503, 504),
+        errors=(400, 401, 402, 403, 409, 413, 415, 422, 429, 500, 502, 503, 504),
         keyed=True,
         streams=True,
         events=native_stream.EVENTS,
@@ -102,7 +119,8 @@ LANES: tuple[Lane, ...] = (
         response=openai_chat.ChatCompletion,
         error=openai_chat.ErrorBody,
         error_shape=openai_chat.error_reply,
-        errors=(400, 401, 402, 403, 404, 409, 413, 415, 422, 500, 502, 503, 504),
+        limit_headers=openai_headers,
+        errors=(400, 401, 402, 403, 404, 409, 413, 415, 422, 429, 500, 502, 503, 504),
         streams=True,
         keyed=True,
     ),
@@ -116,6 +134,7 @@ LANES: tuple[Lane, ...] = (
         response=openai_models.ModelList,
         error=openai_chat.ErrorBody,
         error_shape=openai_chat.error_reply,
+        limit_headers=openai_headers,
         errors=(401, 503),
     ),
 )

@@ -22,8 +22,10 @@ def longest_wait_s(runtime: Runtime, priority: str, asked_ms: int | None) -> flo
 async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | None) -> Decision:
     """Return the decision; who asked to wait waits for the soonest breaker to let calls through.
 
-    Raises as `engine.decide` does; without asking, at once.
+    The one way to a decision, so this is where a caller's limits are heeded. Raises RateLimited,
+    and as `engine.decide` does; without asking, at once.
     """
+    await exchange.enter()
     end = runtime.clock() + (asked_ms or 0) / 1000
     while True:
         try:

@@ -206,3 +206,34 @@ BREAKERS = {
     "total": 2,
     "open": 1,
 }
+
+LIMITS = {
+    "limits": [
+        {
+            "of": "tenant",
+            "owner": "acme",
+            "name": "requests_per_day",
+            "most": 1000,
+            "period_s": 86400,
+            "used": 990,
+            "leased": 10,
+            "left": 0,
+            "full_at": "2026-11-26T20:31:15.204117Z",
+            "workers": 2,
+        },
+        {
+            "of": "key",
+            "owner": "ci",
+            "name": "tokens_per_minute",
+            "most": 6000,
+            "period_s": 60,
+            "used": 6120,
+            "leased": 0,
+            "left": 0,
+            "full_at": "2026-11-26T20:30:15.204117Z",
+            "workers": 0,
+        },
+    ],
+    "total": 2,
+    "exhausted": 1,
+}

@@ -14,6 +14,7 @@ ASKING = [
     (("models",), bodies.MODELS),
     (("resources",), bodies.RESOURCES),
     (("breakers",), bodies.BREAKERS),
+    (("limits",), bodies.LIMITS),
     (("breakers", "reset", "--all"), {"reset": []}),
     (("health",), bodies.HEALTH),
 ]

@@ -19,6 +19,7 @@ from tests.service import LiveService
         ("route completion Hello --max-tokens 5 --temperature 0", {"response", "metrics"}),
         ("breakers", {"breakers", "total", "open"}),
         ("breakers reset --all", {"reset"}),
+        ("limits", {"limits", "total", "exhausted"}),
         ("status", {"health", "models"}),
         ("version", {"cli", "service", "api", "url"}),
     ],

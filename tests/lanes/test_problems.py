@@ -14,6 +14,7 @@ from routing.engine.errors import (
     NoCandidate,
     NotReady,
     ProviderError,
+    RateLimited,
     RefusedByUpstream,
     Rejection,
     RoutingError,
@@ -22,6 +23,7 @@ from routing.engine.errors import (
     UpstreamBusy,
     UpstreamTimeout,
 )
+from routing.engine.rates import Limit
 from routing.lanes.idempotency import Unavailable
 from routing.lanes.openai_chat import error_reply
 from routing.lanes.problems import BadRequest, failure_of
@@ -57,6 +59,7 @@ EXAMPLES: list[tuple[RoutingError, int]] = [
     (Unidentified(given=True), 401),
     (Unidentified(given=False), 401),
     (DeadlineExceeded(5), 504),
+    (RateLimited(Limit(of="key", owner="ci", name="tokens_per_day", most=9), 2.5), 429),
     (NotReady("not yet"), 503),
     (Unavailable("no Redis"), 503),
     (failed(), 503),
@@ -95,7 +98,7 @@ def test_the_status_of_each(error: RoutingError, status: int) -> None:
     assert (problem["status"], problem["requestId"]) == (status, "r")
     assert problem["title"]
     assert problem["detail"]
-    assert ("retry-after" in failure.headers) == (status == 503)
+    assert ("retry-after" in failure.headers) == (status in (429, 503))
     told = msgspec.json.decode(error_reply(failure, None).body)["error"]
     assert told["message"] == problem["detail"]
 

@@ -1,0 +1,257 @@
+"""One worker's units of one limit: what a request takes without asking anybody. Pure.
+
+Times are seconds of the worker's monotonic clock; counts are units of the limit.
+"""
+
+import math
+
+from msgspec.structs import replace
+
+from routing.engine.rates import Ask, Bucket, Grant, Limit
+
+# A worker keeps about as many units at hand as it spends in this time.
+AHEAD_S = 0.5
+# What is left of a spending habit after this long without any is 1/e.
+HABIT_S = 1.0
+LEAST_AHEAD = 0.05
+TTL_S = 5.0
+# A worker that was held up stops using its units before Redis counts them as spent.
+MARGIN_S = 0.5
+# A dry bucket is not asked again before this: others may give back at any time.
+DRY_S = 0.05
+# Who was asked to give back leases nothing ahead for a while.
+YIELD_S = 1.0
+MICRO = 1_000_000
+# Long after any lease; an own share is nobody else's to take.
+FOREVER_US = 2**53
+
+
+class Lease:
+    """Units taken, spent and given back in one worker."""
+
+    __slots__ = (
+        "_before", "_heard", "_local", "_net", "_rate", "_seq", "_used", "_stated_at",
+        "_yield_until", "burst", "dry_until", "extra", "heard_at", "held", "limit", "low", "out",
+        "pace_s", "until", "waiting", "worker",
+    )  # fmt: skip
+
+    def __init__(self, limit: Limit, worker: str) -> None:
+        self.worker = worker
+        self.heed(limit)
+        self.held = 0  # free to be taken
+        self.out = 0  # taken by requests under way; what they do not spend comes back
+        self.extra = 0  # spent beyond what was leased; Redis is told next time
+        self.until = -math.inf  # when `held` is void
+        self.low = 0  # with fewer than this, more is leased
+        self.waiting: list[int] = []  # what each waiting request needs
+        self.dry_until = -math.inf
+        self.heard_at = -math.inf
+        self._heard: Grant | None = None
+        self._local: Bucket | None = None
+        self._before: tuple[Grant | None, float] = (None, -math.inf)
+        self._net = 0  # leased from the own share, less what was given back
+        self._rate = 0.0  # units spent a second
+        self._used = 0
+        self._seq = 0
+        self._stated_at = -math.inf
+        self._yield_until = -math.inf
+
+    def heed(self, limit: Limit) -> None:
+        """Keep to this limit from now on; what is held was leased and remains so."""
+        self.limit, self.burst = limit, limit.burst
+        # Units a second that come in; permits come back by being given back only.
+        self.pace_s = limit.most * MICRO / limit.period_us if limit.period_us else 0.0
+
+    @property
+    def degraded(self) -> bool:
+        """Return True while this worker keeps to its own share."""
+        return self._local is not None
+
+    @property
+    def idle(self) -> bool:
+        """Return True if Redis need not hear of it."""
+        return not (self.held or self.out or self.extra or self.waiting)
+
+    @property
+    def others(self) -> int:
+        """Return what other workers held when Redis spoke last."""
+        return self._heard.others if self._heard is not None else 0
+
+    def price(self, units: int) -> int:
+        """Return what so many units cost: who needs more than there ever is, needs all of it."""
+        return units if units < self.burst else self.burst
+
+    def has(self, units: int, now: float) -> bool:
+        return self.held >= units and now < self.until
+
+    def spend(self, units: int) -> bool:
+        """Spend units for good; return True if more should be leased."""
+        self.held -= units
+        self._used += units
+        return self.held < self.low
+
+    def take(self, units: int) -> bool:
+        """Take units of which some may come back; return True if more should be leased."""
+        self.held -= units
+        self.out += units
+        self._used += units
+        return self.held < self.low
+
+    def settle(self, taken: int, spent: int) -> None:
+        """End what `take` began: the rest comes back, and what is missing becomes a debt."""
+        self.out -= taken
+        if spent <= taken:
+            self.held += taken - spent
+            return
+        missing = spent - taken
+        from_held = min(missing, self.held)
+        self.held -= from_held
+        self.extra += missing - from_held
+
+    def give_way(self, now: float) -> None:
+        """Keep nothing ahead for a while: others are short."""
+        self._yield_until = now + YIELD_S
+
+    def state(self, now: float) -> Ask:
+        """Return what to tell the bucket, and give back what is not needed *before* it is told.
+
+        Were it the other way round, a request could take what Redis had just leased to another.
+        """
+        if now >= self.until:
+            self.held = 0
+        target = self._target(now)
+        needed = sum(self.waiting)
+        back = 0 if needed else max(self.held - 2 * target, 0)
+        self.held -= back
+        wanted = max(needed - self.held, 0)
+        least = max(min(self.waiting) - self.held, 0) if wanted else 0
+        ahead = 0 if now < self._yield_until else max(target - self.held, wanted, 0)
+        self.low = target // 2
+        self._seq += 1
+        heard = self._heard
+        return Ask(
+            worker=self.worker,
+            seq=self._seq,
+            holds=self.held + self.out,
+            back=back,
+            extra=self.extra,
+            least=least,
+            wanted=wanted,
+            ahead=ahead,
+            ttl_us=int(TTL_S * MICRO),
+            born_us=heard.born_us if heard is not None else 0,
+            owed_us=max(heard.owed_us - self._since_us(now), 0) if heard is not None else 0,
+        )
+
+    def hear(self, now: float, asked_at: float, ask: Ask, grant: Grant) -> None:
+        """Take in an answer of Redis to what was told at `asked_at`."""
+        if self._local is not None or ask.seq != self._seq:
+            return  # too late: what was granted was not told of since, so it is spent by now
+        self.until = asked_at + TTL_S - MARGIN_S
+        self._take_in(now, ask, grant)
+
+    def lose(self, now: float, workers: int) -> None:
+        """Go on with an equal share of the limit, beginning with what was last known to be left."""
+        if self._local is not None:
+            return
+        if now >= self.until:
+            self.held = 0
+        # What is held here is nobody else's.
+        left = max(self.left(now) - self.held, 0) // workers
+        self._local = _share(self.limit, workers)
+        self._local.begin(int(now * MICRO), self.worker, self.held + self.out, left, self._seq)
+        self._net = 0
+        self._before = (self._heard, self.heard_at)
+        self.until = math.inf
+
+    def ask_share(self, now: float) -> None:
+        """Lease from the own share, while Redis is away."""
+        if self._local is None:
+            return
+        ask = replace(self.state(now), ttl_us=FOREVER_US)
+        grant = self._local.ask(int(now * MICRO), ask)
+        self._net += grant.units + ask.extra - ask.back
+        self._take_in(now, ask, grant)
+
+    def regain(self) -> None:
+        """Have Redis told of what was spent without it; held units are leased anew."""
+        if self._local is None:
+            return
+        self._local = None
+        self.extra = max(self._net - self.held, 0) if self.limit.period_us else 0
+        self.held = 0
+        # The share's word is none of the bucket's.
+        self._heard, self.heard_at = self._before
+        self.until = -math.inf
+        self.dry_until = -math.inf
+
+    def left(self, now: float) -> int:
+        """Return about how many units are left to the fleet, with what is held here."""
+        if self._local is not None:
+            return max(min(self._balance(now), self._local.burst - self.out), 0)
+        if self._heard is None:
+            return self.burst
+        left, most = self._balance(now), self.burst - self.out
+        return max(left if left < most else most, 0)
+
+    def wait_s(self, now: float, units: int) -> float:
+        """Return when `units` may be had, as far as is known here."""
+        if not self.pace_s:
+            return 1.0
+        return max(units - self._balance(now), 1) / self._pace_s()
+
+    def reset_s(self, left: int) -> float:
+        """Return when everything would be left again, if nobody spent any more."""
+        return (self.burst - left) / self.pace_s if self.pace_s else 0.0
+
+    def _balance(self, now: float) -> int:
+        """Return what is left or, below zero, owed."""
+        heard = self._heard
+        if heard is None:
+            return self.burst
+        gained = int((now - self.heard_at) * self._pace_s())
+        return heard.left + gained + self.held - self.extra
+
+    def _pace_s(self) -> float:
+        local = self._local
+        if local is None:
+            return self.pace_s
+        return self.pace_s * self.limit.period_us / local.period_us if local.period_us else 0.0
+
+    def _take_in(self, now: float, ask: Ask, grant: Grant) -> None:
+        self.held += grant.units
+        self.extra -= ask.extra
+        self._heard, self.heard_at = grant, now
+        if self.held and self.extra:
+            from_held = min(self.held, self.extra)
+            self.held -= from_held
+            self.extra -= from_held
+        if ask.wanted and not grant.units:
+            # While others hold some, they may give it back: who waits asks again.
+            self.dry_until = now + DRY_S if grant.others == 0 else -math.inf
+        elif grant.units:
+            self.dry_until = -math.inf
+
+    def _target(self, now: float) -> int:
+        """Return how many units to keep at hand, from what was spent lately."""
+        if self._stated_at == -math.inf:
+            self._stated_at = now
+        passed_s = max(now - self._stated_at, 1e-6) / HABIT_S
+        fading = math.exp(-passed_s)
+        self._rate = self._rate * fading + self._used / HABIT_S * (1 - fading) / passed_s
+        self._used, self._stated_at = 0, now
+        ahead = self._rate * AHEAD_S
+        if now < self._yield_until or ahead < LEAST_AHEAD:
+            return 0
+        return min(math.ceil(ahead), self.limit.burst)
+
+    def _since_us(self, now: float) -> int:
+        return max(int((now - self.heard_at) * MICRO), 0)
+
+
+def _share(limit: Limit, workers: int) -> Bucket:
+    """Return an equal share of a limit: as many units at least as one request needs."""
+    burst = max(limit.burst // workers, 1)
+    if limit.period_us == 0:
+        return Bucket(burst, 0, burst)
+    return Bucket(limit.most, limit.period_us * workers, burst)
