@@ -149,11 +149,12 @@ async def staged(
     policy: PolicyDocument | None = None,
     *,
     resolve: Callable[[str], str] = lambda ref: "",
+    worker: str = "web-0",
     **recorder: Any,
 ) -> AsyncIterator[Stage]:
     """Set a stage with the given policy, or one whose endpoints nobody serves."""
-    kept = Recorder(directory, "web-0", **recorder)
-    runtime = Runtime(recorder=kept, resolve_secret=resolve, worker="web-0")
+    kept = Recorder(directory, worker, **recorder)
+    runtime = Runtime(recorder=kept, resolve_secret=resolve, worker=worker)
     runtime.jitter = lambda: 0.0
     runtime.see_local_host(ROOMY)
     runtime.adopt(policy or document())
