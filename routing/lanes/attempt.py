@@ -228,7 +228,10 @@ async def begin(
         passed.leave()
         if not isinstance(exc, Unpaid):
             raise
-        return _unpaid(job, candidate, exc, at_once=at_once)
+        if not at_once:
+            # A second attempt beside the first need not be paid for.
+            job.trail.failures.append((candidate.model_name, exc))
+        return None
     started = runtime.clock()
     if not live.breaker.begin(started):
         passed.leave()
@@ -260,12 +263,6 @@ async def _paid(
             raise NotReady(f"What a call may cost could not be kept: {exc}") from exc
     trail.tabs.append(tab)
     return tab
-
-
-def _unpaid(job: Job, candidate: Candidate, error: Unpaid, *, at_once: bool) -> None:
-    """Put on the trail what could not be paid; a second attempt beside the first need not be."""
-    if not at_once:
-        job.trail.failures.append((candidate.model_name, error))
 
 
 async def _may_probe(turn: Turn) -> bool:

@@ -134,4 +134,4 @@ async def standing(database: AsyncConnection) -> tuple[int, int, int]:
         "SELECT limit_nusd, spent_nusd, leased_nusd FROM routing_budgetwindow"
     )
     (row,) = await found.fetchall()
-    return tuple(row)  # type: ignore[return-value]
+    return tuple(row)
