@@ -38,6 +38,7 @@ async def start() -> Runtime:
                 secret=settings.SECRET_KEY,
                 idempotency_ttl_s=settings.IDEMPOTENCY_TTL_S,
                 connect=partial(connect, "treasury"),
+                require_keys=settings.REQUIRE_KEYS,
             )
             await plane.start()
             _plane = plane

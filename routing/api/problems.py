@@ -81,6 +81,14 @@ def _fields(detail: Any, pointer: str = "") -> Iterator[ProblemField]:
         yield ProblemField(pointer, str(detail), "")
 
 
+def refusal(request: HttpRequest, failure: Failure) -> HttpResponse:
+    """Return a failure in the shape of the path that was asked for, with its headers."""
+    response = _plain(request, failure)
+    for name, value in failure.headers.items():
+        response[name] = value
+    return response
+
+
 def _plain(request: HttpRequest, failure: Failure) -> HttpResponse:
     path = request.path
     if not path.startswith(("/api/", "/v1/")):

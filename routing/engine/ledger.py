@@ -24,6 +24,7 @@ IDLE_S = 1.5
 # A window stays in memory this long after its end, for requests that began within it.
 LINGER_S = 5.0
 MOST_CACHED = 4096
+MOST_NUSD = 2**62
 
 Charges = dict[bytes, int]  # lease, or window of a soft budget, to nano-dollars
 
@@ -53,7 +54,7 @@ class Purse:
 
     def __init__(self, budget: BudgetSpec, window: Window, now: float) -> None:
         self.budget, self.window = budget, window
-        self.limit = to_nusd(budget.limit_usd) or 0
+        self.limit = _limit(budget)
         self.lease = uuid.uuid4().bytes
         self.granted = 0  # leased to this worker, what is charged already included
         self.charged = 0  # by records that are kept
@@ -124,7 +125,7 @@ class Purse:
 
     def refresh(self, budget: BudgetSpec) -> bool:
         """Take over an edited budget; return whether its limit is another."""
-        limit = to_nusd(budget.limit_usd) or 0
+        limit = _limit(budget)
         changed = limit != self.limit or budget.hard != self.budget.hard
         if limit < self.limit:
             # What is free is given back, and asked for again under the new limit.
@@ -346,6 +347,11 @@ class Wallet:
             self.free_only = True
         else:
             self.strict = True
+
+
+def _limit(budget: BudgetSpec) -> int:
+    """Return a limit in nano-dollars, no more than PostgreSQL's bigint holds."""
+    return min(to_nusd(budget.limit_usd) or 0, MOST_NUSD)
 
 
 def _prefers_free(purse: Purse) -> bool:

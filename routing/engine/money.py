@@ -4,9 +4,6 @@ A price counts per thousand tokens. Where it is not known there is none: nothing
 nobody said what it costs.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable
-from datetime import UTC
 from decimal import Decimal
 
 import msgspec
@@ -95,29 +92,3 @@ def of_host(cost_hour_nusd: int, ms_per_token: float) -> Price:
     ms = Decimal(f"%.{SPEED_DIGITS}g" % max(ms_per_token, 0.0))
     output = int((cost_hour_nusd * ms / 3600).to_integral_value(rounding="ROUND_CEILING"))
     return flat(-(-output // READING), output)
-
-
-class PriceBook:
-    """Every model's prices by the time they begin to count."""
-
-    def __init__(self, prices: Iterable[PriceSpec]) -> None:
-        self._from: dict[str, list[float]] = {}
-        self._prices: dict[str, list[Price]] = {}
-        for spec in sorted(prices, key=lambda p: (p.model, _epoch(p))):
-            self._from.setdefault(spec.model, []).append(_epoch(spec))
-            self._prices.setdefault(spec.model, []).append(of_spec(spec))
-
-    def at(self, model: str, at_s: float) -> Price | None:
-        """Return the price that counts at `at_s` (epoch); None before the first."""
-        index = bisect_right(self._from.get(model, []), at_s)
-        return self._prices[model][index - 1] if index else None
-
-    def next_change_s(self, at_s: float) -> float:
-        """Return when the next price of any model begins to count; inf if none does."""
-        later = (start for starts in self._from.values() for start in starts if start > at_s)
-        return min(later, default=float("inf"))
-
-
-def _epoch(spec: PriceSpec) -> float:
-    start = spec.valid_from
-    return (start if start.tzinfo else start.replace(tzinfo=UTC)).timestamp()

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from routing.engine.callers import Caller
 from routing.engine.catalog import TASK_TYPES, Commit
 from routing.engine.decide import Decision, Need, answer_limit
 from routing.engine.errors import RoutingError
 from routing.engine.policy import Candidate
 from routing.engine.tokens import prompt_bound
-from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Temperature, encode
+from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Tag, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
 from routing.lanes.problems import (
@@ -93,6 +94,12 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
+class Metadata(msgspec.Struct):
+    """OpenAI's free key-value pairs; of ours is `tag`, the rest is ignored."""
+
+    tag: Tag | None = None
+
+
 class ChatRequest(msgspec.Struct):
     """What OpenAI's clients send. Parameters that are not named here are handed on or ignored."""
 
@@ -108,6 +115,7 @@ class ChatRequest(msgspec.Struct):
     tools: list[dict[str, Any]] | None = None
     response_format: ResponseFormat | None = None
     max_wait_ms: MaxWait | None = None
+    metadata: Metadata | None = None
 
 
 class AnswerMessage(msgspec.Struct, omit_defaults=True):
@@ -167,16 +175,21 @@ class Ask:
         return self.request.max_completion_tokens or self.request.max_tokens
 
     @property
+    def tag(self) -> str:
+        metadata = self.request.metadata
+        return (metadata.tag or "") if metadata else ""
+
+    @property
     def wants_usage(self) -> bool:
         options = self.request.stream_options
         return options is not None and options.include_usage
 
 
-async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
+async def chat_completions(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     """Answer a chat, streamed or whole."""
     runtime.admit()
     ask = _decode(body)
-    need = _need(runtime, ask)
+    need = _need(ask, caller)
     exchange = Exchange(runtime, "chat", need)
     exchange.stream = bool(ask.request.stream)
     try:
@@ -227,7 +240,7 @@ def _decode(body: bytes) -> Ask:
     return Ask(request, raw["messages"], params, len(body))
 
 
-def _need(runtime: Runtime, ask: Ask) -> Need:
+def _need(ask: Ask, caller: Caller) -> Need:
     """Return the need: `auto` and `auto:<task>` select, anything else is a model's name."""
     task, model = "completion", None
     name = ask.request.model
@@ -243,14 +256,19 @@ def _need(runtime: Runtime, ask: Ask) -> Need:
     return Need(
         task=task,
         prompt_tokens=tokens,
-        prompt_bound=_most_tokens(runtime, ask),
+        prompt_bound=_most_tokens(ask),
         prompt_bytes=ask.size,
         max_tokens=ask.max_tokens,
         model=model,
+        tenant=caller.tenant,
+        key=caller.key,
+        tag=ask.tag,
+        allowed=caller.allowed,
+        share=caller.share,
     )
 
 
-def _most_tokens(runtime: Runtime, ask: Ask) -> int:
+def _most_tokens(ask: Ask) -> int:
     """Return the most tokens that what is sent can be: as JSON no text is shorter than in UTF-8."""
     bound = prompt_bound(
         ask.size,

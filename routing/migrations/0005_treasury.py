@@ -12,7 +12,7 @@ from routing.treasury import functions
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('routing', '0003_bear_load_and_commit'),
+        ('routing', '0004_say_who_spends'),
     ]
 
     operations = [
