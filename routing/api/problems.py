@@ -17,7 +17,7 @@ from routing.lanes.reply import Reply
 
 CODES: dict[int, str] = {
     400: "invalid_request",
-    401: "not_authenticated",
+    401: "invalid_api_key",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",

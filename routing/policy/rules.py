@@ -25,6 +25,7 @@ from routing.engine.catalog import (
     ModelSpec,
     OfferingSpec,
     PriceSpec,
+    SavingsSpec,
     TenantSpec,
 )
 
@@ -244,6 +245,7 @@ FIELD_RULES: dict[tuple[type, str], Rule] = {
     (BudgetSpec, "time_zone"): time_zone,
     (BudgetSpec, "limit_usd"): amount,
     (BudgetSpec, "thresholds"): thresholds,
+    (SavingsSpec, "baseline"): subject,
 }
 
 
