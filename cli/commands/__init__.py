@@ -2,6 +2,7 @@
 
 from cli.commands import (
     breakers,
+    budgets,
     health,
     help,
     local,
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Command] = {
         route.COMMAND,
         models.COMMAND,
         breakers.COMMAND,
+        budgets.COMMAND,
         resources.COMMAND,
         health.COMMAND,
         local.UP,

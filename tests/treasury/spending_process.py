@@ -13,6 +13,8 @@ from pathlib import Path
 import django
 from msgspec.structs import replace
 
+from routing.engine.catalog import PolicyDocument
+
 PRICE_USD = "0.000001"
 
 
@@ -21,10 +23,10 @@ async def spend(spool: Path, name: str, host: str, redis_url: str) -> None:
 
     from tests.treasury.fleet import budget, each, limited, working
 
-    def policy(version: int, line: str) -> object:
+    def policy(version: int, line: str) -> PolicyDocument:
         title, limit = line.split()[:2]
         usd = str(Decimal(int(limit)) / 10**9)
-        made = limited(host, [budget(usd, title, period="total")], each(PRICE_USD))
+        made: PolicyDocument = limited(host, [budget(usd, title, period="total")], each(PRICE_USD))
         return replace(made, version=version)
 
     async with working(spool, name, policy(1, "none 0"), redis_url) as worker:

@@ -153,7 +153,7 @@ class Town:
 
     def sql(self, query: str) -> list[tuple[int, ...]]:
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query).fetchall()
 
 
 @pytest.fixture
