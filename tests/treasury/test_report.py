@@ -25,19 +25,18 @@ def stored(name: str = "team", *, spent: int = 0, held: int = 0, **more: Any) ->
     told = {"scope": "all", "limit_usd": Decimal(1), "period": "day", **more}
     budget = Budget.objects.create(name=name, **told)
     window = window_of(budget.spec(), dt.datetime.now(dt.UTC).timestamp())
+    starts_at = dt.datetime.fromtimestamp(window.starts_at, dt.UTC)
     row = BudgetWindow.objects.create(
         id=UUID(bytes=window.id),
         budget=name,
         period=window.period,
-        starts_at=dt.datetime.fromtimestamp(window.starts_at, dt.UTC),
+        starts_at=starts_at,
         limit_nusd=10**9,
         spent_nusd=spent,
         leased_nusd=held,
     )
     for hour, nusd in ((1, spent // 2), (2, spent - spent // 2)):
-        BudgetSpend.objects.create(
-            window=row, at=row.starts_at + dt.timedelta(hours=hour), nusd=nusd
-        )
+        BudgetSpend.objects.create(window=row, at=starts_at + dt.timedelta(hours=hour), nusd=nusd)
     return budget
 
 
