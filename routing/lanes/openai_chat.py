@@ -366,7 +366,9 @@ class _Chunks(Telling):
         usage = b""
         if self._wants_usage:
             usage = _sse({**self._head, "choices": [], "usage": _usage(bill)})
-        return usage + b"data: [DONE]\n\n"
+        # A comment, which every client ignores and a curious one reads.
+        notice = b": cut off at max_tokens\n\n" if self.exchange.trail.cut else b""
+        return usage + notice + b"data: [DONE]\n\n"
 
     def breaking(self, failure: Failure) -> bytes:
         """Say plainly that the answer is not whole: an error event, and no end marker."""
