@@ -76,8 +76,6 @@ class Exchange:
         self.need = self._budgeted(need)
         self.decision: Decision | None = None
         self.trail = Trail()
-        if self.need.wallet is not None:
-            self.trail.draft = self.draft
         self.selection_us = 0
         self.first_token_ms = 0
         self.stream = False
