@@ -241,6 +241,7 @@ class Supervisor:
             redis_url=env["REDIS_URL"],
             ollama_url=upstream.url,
             simulated=upstream.simulator_port is not None,
+            secret_check=home.secret_check(self.environment.secret_key or self.home.secret_key()),
         ).write(self.home)
         self._stack.callback(path.unlink, missing_ok=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.core.exceptions import ValidationError
 
 from cli.arguments import Parser, nearest
-from cli.errors import OK, UsageFault
+from cli.errors import OK, CliError, UsageFault
 from cli.management.database import actor, database_explained
 from cli.output import Cell, Console, standard_console
 
@@ -82,6 +82,7 @@ def _create_key(args: argparse.Namespace, console: Console) -> None:
     from routing.policy.issuing import create_key
 
     tenant = _tenant(args.tenant)
+    note = _secret_note()
     try:
         row, token = create_key(
             name=args.name,
@@ -94,9 +95,26 @@ def _create_key(args: argparse.Namespace, console: Console) -> None:
         raise UsageFault(_explained(fault)) from fault
     console.line(f"The key '{row.name}' of tenant '{tenant.name}', shown this once:")
     console.line(f"\n  {token}\n")
-    console.line("Callers send it as 'Authorization: Bearer …'. It works within a second.")
+    console.line(f"Callers send it as 'Authorization: Bearer …'. {note}")
     console.line("Its stanza for a policy file:\n")
     console.line(_stanza(row))
+
+
+def _secret_note() -> str:
+    """Return when a new key works; raises CliError where the service would not know it."""
+    from django.conf import settings
+
+    from orchestra_site import environ, home
+
+    running = home.running(home.Home(environ.read().home))
+    if running is None or not running.secret_check:
+        return "It works where the service has the SECRET_KEY that this command has."
+    if running.secret_check != home.secret_check(settings.SECRET_KEY):
+        raise CliError(
+            "SECRET_KEY differs from the running service's, which would not know this key: give"
+            " this command the same one."
+        )
+    return "It works within a second."
 
 
 def _stanza(row: "ApiKey") -> str:

@@ -1,5 +1,6 @@
 """Where keys are required: who may go where, on the real service with two workers."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ import httpx
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from orchestra_site.environ import CHECKOUT
 from routing.lanes.table import BY_ROUTE
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.timeout(120)
 TOKEN = re.compile(r"ao_\w+?_[0-9A-Za-z]{43}")
 STRANGER = "ao_acme_nobody-knows-this-token"
 HTML = {"accept": "text/html"}
+# Beyond loopback, so that keys are required without anybody's saying so.
+SETTINGS = {"API_HOST": "0.0.0.0", "SECRET_KEY": "planted-secret-" * 3}  # noqa: S104
 HELLO = {"taskType": "completion", "prompt": "Hello", "requirements": {"maxTokens": 2}}
 
 
@@ -44,7 +47,7 @@ class Guarded:
         return self.live.url
 
     def manage(self, *words: str) -> str:
-        env = environment.outside() | {"ORCHESTRA_HOME": str(self.live.home.root)}
+        env = environment.outside() | {"ORCHESTRA_HOME": str(self.live.home.root)} | SETTINGS
         done = subprocess.run(
             [sys.executable, "manage.py", "ai-orchestra", *words],
             env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=40, check=True,
@@ -92,7 +95,7 @@ def signed_in(live: LiveService) -> httpx.Cookies:
 def guarded() -> Iterator[Guarded]:
     home = Path(tempfile.mkdtemp(prefix="orchestra-keys-"))
     try:
-        with service.running(home, WEB_WORKERS="2", ORCHESTRA_REQUIRE_KEYS="true") as live:
+        with service.running(home, simulate=True, WEB_WORKERS="2", **SETTINGS) as live:
             made = Guarded(live, "", signed_in(live))
             made.manage("tenants", "create", "acme")
             made.token = made.key("ci")
@@ -203,6 +206,36 @@ def test_the_live_feed_asks_too(guarded: Guarded) -> None:
     assert feed(guarded, Cookie=cookie) == "snapshot"
 
 
+def closed_with(socket: ClientConnection, limit_s: float = 10.0) -> int | None:
+    """Return the code that a feed is closed with; fail where it is not within the limit."""
+    deadline = time.monotonic() + limit_s
+    with contextlib.suppress(ConnectionClosed):
+        while time.monotonic() < deadline:
+            socket.recv(timeout=limit_s)
+        raise AssertionError("The feed goes on.")
+    return socket.close_code
+
+
+def test_a_feed_ends_with_its_key(guarded: Guarded) -> None:
+    token = guarded.key("watcher")
+    url = guarded.url.replace("http", "ws", 1) + "/ws/live"
+    told = {"Origin": guarded.url, "Authorization": f"Bearer {token}"}
+    with connect(url, additional_headers=told, proxy=None) as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "snapshot"
+        disable(guarded, "apikey", "watcher")
+        assert closed_with(socket) == 4401
+
+
+def test_a_command_with_another_secret_makes_no_key(guarded: Guarded) -> None:
+    env = environment.outside() | {"ORCHESTRA_HOME": str(guarded.live.home.root)}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "ai-orchestra", "keys", "create", "x", "--tenant", "acme"],
+        env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "SECRET_KEY differs from the running service's" in done.stderr
+
+
 def disable(guarded: Guarded, noun: str, name: str) -> None:
     """Disable an object in the admin, as an operator does."""
     with httpx.Client(base_url=guarded.url, timeout=30, trust_env=False) as client:
@@ -240,8 +273,8 @@ def test_a_token_is_written_nowhere(guarded: Guarded) -> None:
         guarded.ask("POST", path, guarded.token, json=body)
     guarded.ask("GET", "/api/v1/health", guarded.token)
     time.sleep(2.0)  # shipped by now
-    planted = guarded.token.encode()
     home = guarded.live.home.root
     files = [file for file in home.rglob("*") if file.is_file()]
     assert len(files) > 100
-    assert [file for file in files if planted in file.read_bytes()] == []
+    for planted in (guarded.token.encode(), SETTINGS["SECRET_KEY"].encode()):
+        assert [file for file in files if planted in file.read_bytes()] == []
