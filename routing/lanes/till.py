@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from routing.engine.decide import Need, bound_nusd
 from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
-from routing.engine.ledger import Purse, Wallet
+from routing.engine.ledger import Purse
 from routing.engine.money import Price
 from routing.engine.policy import Candidate
 from routing.providers.base import Usage
@@ -100,38 +100,33 @@ async def pay(
     prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt + candidate.excess_tokens
     tab = Tab(candidate.price, purses, bound or 0, prompt, embed=need.task == "embedding")
     if bound and not runtime.ledger.take(purses, bound, runtime.clock()):
-        short = await _short(runtime, wallet, purses, bound, at_once=at_once)
+        short = await _short(runtime, purses, bound, at_once=at_once)
         if short is not None:
-            raise refused(runtime, wallet, candidate, short, bound)
+            if not at_once:
+                wallet.refuse(candidate.id, short)
+                wallet.narrow(short)
+            raise Unpaid(candidate.endpoint_name, short.shortage(bound, runtime.wall()))
     if not bound:
         tab.purses = ()
     return tab
 
 
 async def _short(
-    runtime: "Runtime", wallet: Wallet, purses: tuple[Purse, ...], bound: int, *, at_once: bool
+    runtime: "Runtime", purses: tuple[Purse, ...], bound: int, *, at_once: bool
 ) -> Purse | None:
     """Return the purse that cannot pay, after asking for more; None once all of them have.
 
     Raises BudgetUnreachable where nobody can say and nothing free may stand in.
     """
     short = next(purse for purse in purses if purse.hard and purse.free < bound)
-    if at_once or short.lacks(bound):
+    if short.lacks(bound):
         return short
     try:
         if runtime.treasury is None:
             raise BudgetUnreachable(short.budget.name)
         return await runtime.treasury.hold(purses, bound)
     except BudgetUnreachable:
-        if short.budget.when_exhausted != "prefer_free":
+        # A second attempt beside the first is done without.
+        if not at_once and short.budget.when_exhausted != "prefer_free":
             raise
         return short
-
-
-def refused(
-    runtime: "Runtime", wallet: Wallet, candidate: Candidate, purse: Purse, bound: int
-) -> Unpaid:
-    """Return the error of a candidate that could not be paid, and let the wallet know."""
-    wallet.refuse(candidate.id, purse)
-    wallet.narrow(purse)
-    return Unpaid(candidate.endpoint_name, purse.shortage(bound, runtime.wall()))

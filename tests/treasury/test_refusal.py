@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from routing.engine.catalog import BudgetSpec, ChainSpec, PolicyDocument, PriceSpec
+from routing.engine.catalog import (
+    DEFAULT_PROFILES,
+    BudgetSpec,
+    ChainSpec,
+    PolicyDocument,
+    PriceSpec,
+)
 from telemetry.database import AsyncConnection
-from tests.cast import ALPHA, BETA, document, priced
-from tests.fixtures_engines import SimulatedHost
+from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
+from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.lanes.stage import CHAT, ROUTE, at
 from tests.treasury.fleet import LONG_AGO, Worker, budget, each, limited, ship, standing, working
 
@@ -263,3 +269,27 @@ async def test_what_a_dead_worker_had_under_way_is_recorded_and_nothing_stays_he
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert limit == 10**9
+
+
+async def test_a_second_attempt_holds_for_itself_and_the_loser_is_charged(
+    start: Start, start_simulator: StartSimulator
+) -> None:
+    hosts = [start_simulator(CATALOGUE, instant=True) for _ in "ab"]
+    places = tuple(at(host.url, name) for host, name in zip(hosts, "ab", strict=True))
+    profile = replace(DEFAULT_PROFILES[1], hedge_percent=100)
+    base = document((ALPHA,), places, profiles=(profile,))
+    policy = replace(base, budgets=(budget("0.23"),), prices=(each("0.01"),), version=1)
+    worker = await start(policy)
+    for _ in range(20):
+        assert (await worker.ask()).status == 200
+    worker.stage.records()
+    hosts[0].fail("delay", delay_ms=400)
+    assert (await worker.ask()).status == 200
+    record = worker.stage.record()
+    assert [a.error_type for a in record.attempts] == ["hedge_lost", ""]
+    assert record.cost_nusd == sum(charge.nusd for charge in record.charges) == 2 * CENT
+    # There is money for one more attempt, so none is made beside it.
+    assert (await worker.ask()).status == 200
+    assert [a.error_type for a in worker.stage.record().attempts] == [""]
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    assert (purse.held, purse.charged) == (0, 23 * CENT)
