@@ -2,6 +2,7 @@
 
 from cli.commands import (
     breakers,
+    budgets,
     health,
     help,
     limits,
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Command] = {
         models.COMMAND,
         breakers.COMMAND,
         limits.COMMAND,
+        budgets.COMMAND,
         resources.COMMAND,
         health.COMMAND,
         local.UP,

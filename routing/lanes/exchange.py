@@ -3,21 +3,27 @@
 import time
 
 import msgspec
+from msgspec.structs import replace
 
-from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide, likely_tokens
+from routing.engine.decide import Decision, Need, cheapest_bound_nusd, likely_tokens
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
 from routing.lanes.ids import new_id
 from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
+from routing.lanes.purchase import affordable
 from routing.lanes.runtime import Runtime
+from routing.lanes.till import Tab
 from routing.lanes.tolls import Toll
 from routing.providers.base import Usage
-from telemetry.record import RequestKind, RequestRecord
+from telemetry.record import Charge, RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
 
 CALLER_LEFT = "caller_left"
 COST_LIMIT_EXCEEDED = "cost_limit_exceeded"
+CUT_OFF = "; cut off at the tokens that were asked and paid for"
+WORKER_LOST = "worker_lost"
+LOST_STATUS = 500
 CALLER_LEFT_STATUS = 499  # nginx's code for a client that closed the connection
 MAX_ERROR_CHARS = 500
 
@@ -29,6 +35,7 @@ class Bill(msgspec.Struct):
     completion_tokens: int
     estimated: bool
     cost_nusd: int | None  # with attempts that lost a race; None: a price is not known
+    cached_tokens: int = 0
 
     @property
     def cost_usd(self) -> float | None:
@@ -68,7 +75,7 @@ class Exchange:
         self._started = runtime.clock()
         self._recorded = False
         self.kind: RequestKind = kind
-        self.need = need
+        self.need = self._budgeted(need)
         self.decision: Decision | None = None
         self.trail = Trail()
         self.selection_us = 0
@@ -91,7 +98,7 @@ class Exchange:
         """Return the decision for this request; raises as `engine.decide` does."""
         runtime = self._runtime
         began = runtime.clock()
-        decision = decide(runtime.policy, runtime.state, self.need, began)
+        decision = affordable(runtime, self.need, began, self._created_ns / 1e9)
         self.decision = decision
         self.selection_us = int((runtime.clock() - began) * 1e6)
         return decision
@@ -124,12 +131,16 @@ class Exchange:
 
     @property
     def reason(self) -> str:
+        """Return why this model answers, and whether its answer ended where its money did."""
         if self.decision is None:
             return ""
+        return self._why(self.decision) + (CUT_OFF if self.trail.cut else "")
+
+    def _why(self, decision: Decision) -> str:
         answered = self.trail.answered_by
-        if answered is None or answered is self.decision.chosen:
-            return self.decision.reason
-        first = self.decision.chosen.id
+        if answered is None or answered is decision.chosen:
+            return decision.reason
+        first = decision.chosen.id
         if answered is self.trail.hedge and not self.trail.failures:
             return f"{first} was slow; {answered.id} answered first"
         why = self.trail.failures[0][1].code if self.trail.failures else "unavailable"
@@ -138,13 +149,45 @@ class Exchange:
     def bill(self, usage: Usage | None, answer_chars: int) -> Bill:
         """Return what the answer used and cost; estimated where the upstream gave no usage."""
         counted = usage or Usage(self.need.prompt_tokens, -(-answer_chars // 4))
-        answered = self.answered_by
-        tokens = (counted.prompt_tokens, counted.completion_tokens)
-        cost = answered.cost_bound_nusd(*tokens) if answered else None
-        lost = self.trail.lost_nusd
-        if cost is not None:
-            cost = None if lost is None else cost + lost
-        return Bill(*tokens, estimated=usage is None, cost_nusd=cost)
+        if usage is not None:
+            self._learn(usage)
+        cost = self._cost(counted, usage)
+        return Bill(
+            counted.prompt_tokens,
+            counted.completion_tokens,
+            estimated=usage is None,
+            cost_nusd=cost,
+            cached_tokens=counted.cached_tokens,
+        )
+
+    def _cost(self, counted: Usage, usage: Usage | None) -> int | None:
+        answered, trail = self.answered_by, self.trail
+        if answered is None or answered.price is None:
+            return None
+        if trail.tabs:
+            if trail.payer is not None:
+                trail.payer.answered(usage)
+            return sum(tab.nusd for tab in trail.tabs)
+        cost = answered.price.cost_nusd(
+            counted.prompt_tokens,
+            counted.completion_tokens,
+            counted.cached_tokens,
+            embed=self.need.task == "embedding",
+        )
+        return None if trail.lost_nusd is None else cost + trail.lost_nusd
+
+    def _learn(self, usage: Usage) -> None:
+        """Let the prompt's count teach what this model makes of so many bytes."""
+        answered, need, runtime = self.answered_by, self.need, self._runtime
+        if answered is None or not need.prompt_bytes:
+            return
+        if runtime.tokens.see(
+            answered.model_name,
+            text_bytes=need.prompt_bytes,
+            bound=need.prompt_bound,
+            tokens=usage.prompt_tokens,
+        ):
+            runtime.learn_excess(answered.model_name)
 
     def succeed(self, bill: Bill | None = None) -> None:
         """Record success; raises NotReady where the record cannot be kept."""
@@ -167,10 +210,67 @@ class Exchange:
         if self.toll is not None:
             self.toll.settle(bill.prompt_tokens + bill.completion_tokens if bill else 0)
         record = self._build(bill, status, error_type, message)
+        tabs = self.trail.tabs
+        if tabs:
+            self._charge(record, tabs)
         try:
             self._runtime.recorder.record(record)
         except SpoolError as exc:
+            # What was held stays so: when this process ends, its slots tell of it.
             raise NotReady(f"The record of this request could not be kept: {exc}") from exc
+        for tab in tabs:
+            self._runtime.close_tab(tab, tab.nusd)
+
+    def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:
+        """Write down what each budget's lease pays for the request, and the sum as its cost."""
+        charges: dict[bytes, int] = {}
+        cost = 0
+        for tab in tabs:
+            # Fixed now: what is charged and what is recorded are the same.
+            nusd = tab.known_nusd = tab.nusd
+            cost += nusd
+            for purse in tab.purses if nusd else ():
+                charges[purse.account] = charges.get(purse.account, 0) + nusd
+        record.charges = tuple(Charge(account, nusd) for account, nusd in charges.items())
+        record.cost_nusd = cost
+        record.cost_known = all(tab.price is not None for tab in tabs)
+
+    def draft(self, candidate: Candidate, tab: Tab) -> RequestRecord:
+        """Return the record that a call leaves if this process dies with it: all it may cost."""
+        need, nusd = self.need, tab.bound_nusd
+        return RequestRecord(
+            id=self._raw_id,
+            request_id=self.request_id,
+            kind=self.kind,
+            task_type=need.task,
+            priority=need.priority,
+            created_at_us=self._created_ns // 1000,
+            selected_model=candidate.model_name,
+            endpoint=candidate.endpoint_name,
+            chosen_model=self.decision.chosen.model_name if self.decision else "",
+            success=False,
+            status=LOST_STATUS,
+            error_type=WORKER_LOST,
+            error_message="The worker died with the request.",
+            prompt_tokens=need.prompt_tokens,
+            usage_estimated=True,
+            cost_nusd=nusd,
+            stream=self.stream,
+            simulated=candidate.endpoint.simulated,
+            worker=self._runtime.worker,
+            tenant=need.tenant,
+            key=need.key,
+            tag=need.tag,
+            charges=tuple([Charge(purse.account, nusd) for purse in tab.purses]),
+        )
+
+    def _budgeted(self, need: Need) -> Need:
+        """Return the need with what it may be paid from, by the time the request came."""
+        ledger = self._runtime.ledger
+        if not ledger.limits_anything:
+            return need
+        wallet = ledger.wallet(need.tenant, need.key, need.task, need.tag, self._created_ns / 1e9)
+        return need if wallet is None else replace(need, wallet=wallet)
 
     def _build(
         self, bill: Bill | None, status: int, error_type: str, message: str
@@ -209,6 +309,7 @@ class Exchange:
         if bill is not None:
             record.prompt_tokens = bill.prompt_tokens
             record.completion_tokens = bill.completion_tokens
+            record.cached_tokens = bill.cached_tokens
             record.usage_estimated = bill.estimated
             record.cost_known = bill.cost_nusd is not None
             record.cost_nusd = bill.cost_nusd or 0

@@ -89,6 +89,7 @@ async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
         provider, call = runtime.provider(candidate), job.call_for(candidate)
         left_s, others = job.deadline - turn.started, job.decision.eligible > 1
         allowed_s = whole_s(candidate, turn.live, job.need, left_s=left_s, others=others)
+        turn.call(whole=True)
         async with asyncio.timeout(allowed_s):
             answer = await (provider.embed(call) if embed else provider.complete(call))
     except ProviderError as exc:
