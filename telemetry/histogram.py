@@ -1,5 +1,7 @@
 """Percentiles of many numbers in little memory."""
 
+from collections.abc import Iterable
+
 # Steps per doubling: a bucket is at most 1/32 wide, and its middle at most 1.6 % off.
 STEPS = 32
 _STEP_BITS = 5
@@ -27,8 +29,9 @@ class Histogram:
 
     __slots__ = ("counts",)
 
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
+    def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
+        """`counts` are pairs of a bucket and how many numbers fell into it."""
+        self.counts: dict[int, int] = dict(counts)
 
     def add(self, value: int) -> None:
         """Count one number."""

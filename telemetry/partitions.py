@@ -91,7 +91,7 @@ async def retire(connection: AsyncConnection, now: dt.date, retention_days: int)
         gone.append(day)
     for table, column in (
         (f"{TABLE}_default", "created_at"),
-        ("telemetry_requestminute", "minute"),
+        ("telemetry_requestminute", "started_at"),
         ("telemetry_systemresource", "recorded_at"),
     ):
         await connection.execute(f"DELETE FROM {table} WHERE {column} < %s", [oldest])  # noqa: S608

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from telemetry.database import AsyncConnection
-from telemetry.record import Attempt, RequestRecord
+from telemetry.record import Attempt, Charge, RequestRecord
 from telemetry.shipper.store import CREATE_INCOMING, store
 from tests.telemetry.asking import count_requests, one, rows
 from tests.telemetry.records import a_record
@@ -52,6 +52,14 @@ async def test_every_value_arrives(shipping: AsyncConnection) -> None:
         attempts=(Attempt("a:70b", "e-1", 5, "upstream_timeout"), Attempt("b:7b", "e-2", 6)),
         cost_limit_nusd=11,
         estimated_cost_nusd=12,
+        tenant="acme",
+        key="acme-ci",
+        tag="nightly",
+        cached_tokens=3,
+        charges=(Charge(uuid.UUID(int=5).bytes, 1_234_567_891), Charge(b"\xff" * 16, 0)),
+        baseline_model="z:405b",
+        baseline_nusd=2_000_000_001,
+        baseline_known=True,
     )
     await store(shipping, [record])
     cursor = await shipping.execute("SELECT * FROM telemetry_orchestratorrequest")
@@ -69,6 +77,12 @@ async def test_every_value_arrives(shipping: AsyncConnection) -> None:
         "cost_nusd": 1_234_567_891, "cost_estimate": 1.234567891, "cost_known": False,
         "resource_pressure": 0.875, "stream": True, "simulated": True, "worker": "web-3",
         "cost_limit_nusd": 11, "estimated_cost_nusd": 12,
+        "tenant": "acme", "key": "acme-ci", "tag": "nightly", "cached_tokens": 3,
+        "charges": [
+            {"lease": "00000000-0000-0000-0000-000000000005", "nusd": 1_234_567_891},
+            {"lease": "ffffffff-ffff-ffff-ffff-ffffffffffff", "nusd": 0},
+        ],
+        "baseline_model": "z:405b", "baseline_nusd": 2_000_000_001, "baseline_known": True,
         "attempts": [
             {"model": "a:70b", "endpoint": "e-1", "duration_ms": 5,
              "error_type": "upstream_timeout"},
