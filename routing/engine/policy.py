@@ -130,6 +130,8 @@ class Policy:
         self._chain_for_model: dict[str, ChainSpec] = {c.for_model: c for c in chains}
         self._chain_for_task: dict[str | None, ChainSpec] = {c.for_task: c for c in chains}
         self._ordered: dict[tuple[str, str, int], list[tuple[float, Candidate]]] = {}
+        self._by_name: dict[str, list[Candidate]] = {}
+        self.baseline = self._baseline()
 
     def _candidates(self, offerings: tuple[OfferingSpec, ...]) -> list[Candidate]:
         live = [
@@ -143,6 +145,17 @@ class Policy:
             Candidate(i, o, self.models[o.model], self.endpoints[o.endpoint])
             for i, o in enumerate(once)
         ]
+
+    def _baseline(self) -> Candidate | None:
+        """Return the model that costs are compared with, for its prices; nobody need offer it."""
+        name = self.document.savings.baseline
+        if offered := self.by_model.get(name):
+            return offered[0]
+        model = next((m for m in self.document.models if m.name == name), None)
+        if model is None:
+            return None
+        nowhere = EndpointSpec(name="", provider="openai", base_url="")
+        return Candidate(-1, OfferingSpec(model=name, endpoint=""), model, nowhere)
 
     def profile(self, priority: str) -> ProfileSpec:
         return self.profiles[priority]
@@ -165,6 +178,14 @@ class Policy:
         found = self._ordered.get(key)
         if found is None:
             found = self._ordered[key] = self._order(task, priority, floor)
+        return found
+
+    def by_name(self, task: str) -> list[Candidate]:
+        """Return the offerings that can do `task`, by name."""
+        found = self._by_name.get(task)
+        if found is None:
+            able = [c for c in self.candidates if task in c.model.capabilities]
+            found = self._by_name[task] = sorted(able, key=lambda c: c.id)
         return found
 
     def _order(self, task: str, priority: str, floor: int) -> list[tuple[float, Candidate]]:
