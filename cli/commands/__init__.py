@@ -2,6 +2,7 @@
 
 from cli.commands import (
     breakers,
+    costs,
     health,
     help,
     local,
@@ -23,6 +24,8 @@ COMMANDS: dict[str, Command] = {
         models.COMMAND,
         breakers.COMMAND,
         resources.COMMAND,
+        costs.COSTS,
+        costs.SAVINGS,
         health.COMMAND,
         local.UP,
         local.DOWN,

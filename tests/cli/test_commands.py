@@ -16,6 +16,8 @@ ASKING = [
     (("breakers",), bodies.BREAKERS),
     (("breakers", "reset", "--all"), {"reset": []}),
     (("health",), bodies.HEALTH),
+    (("costs",), bodies.COSTS),
+    (("savings", "--by", "day"), bodies.SAVINGS),
 ]
 
 
