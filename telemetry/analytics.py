@@ -164,4 +164,9 @@ def _query(period: Period, group: Group, only: dict[str, str]) -> tuple[str, dic
 
 
 def _spent(row: list[int]) -> Spent:
-    return Spent(*row[:9], Compared(*row[9:12]), Compared(*row[12:15]), row[15])
+    *counts, uncompared = row
+    spent = Spent(uncompared=uncompared)
+    for name, value in zip(_NUMBERS, counts[:9], strict=False):
+        setattr(spent, name, value)
+    spent.measured, spent.estimated = Compared(*counts[9:12]), Compared(*counts[12:15])
+    return spent

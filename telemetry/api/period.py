@@ -31,7 +31,7 @@ class PeriodQuery(Query):
         }
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        problems = {
+        problems: dict[str, Any] = {
             name: f"Give a time from {EARLIEST:%Y} to {LATEST:%Y}."
             for name in ("from", "to")
             if name in attrs and not EARLIEST <= attrs[name] <= LATEST

@@ -21,7 +21,12 @@ pytestmark = pytest.mark.django_db
 
 def spent(at: dt.datetime = NOON, **changes: Any) -> None:
     """Store one request's sums as the shipper does: in its hour and in its day."""
-    fields = {"tenant": "acme", "model_name": "m", "task_type": "code", "kind": "route"}
+    fields: dict[str, Any] = {
+        "tenant": "acme",
+        "model_name": "m",
+        "task_type": "code",
+        "kind": "route",
+    }
     fields |= {"request_count": 1, "success_count": 1, **changes}
     for table, start in (
         (RequestHour, at.replace(minute=0)), (RequestDay, at.replace(hour=0, minute=0)),
