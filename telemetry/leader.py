@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from telemetry.database import AsyncConnection, connect, one_line
 from telemetry.loads import all_loads, refresh
-from telemetry.partitions import ensure_ahead, retire, today
+from telemetry.partitions import Retention, ensure_ahead, retire, today
 from telemetry.waiting import Backoff, pause
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ class Leader:
     """
 
     def __init__(
-        self, redis: Redis, memory_by_model: MemoryByModel, *, retention_days: int
+        self, redis: Redis, memory_by_model: MemoryByModel, *, retention: Retention
     ) -> None:
         self._redis = redis
         self._memory_by_model = memory_by_model
-        self._retention_days = retention_days
+        self._retention = retention
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stand for election until `stop` is set, and lead while elected."""
@@ -80,6 +80,6 @@ class Leader:
         now = today()
         with contextlib.suppress(psycopg.errors.LockNotAvailable):
             await ensure_ahead(connection, now)
-        gone = await retire(connection, now, self._retention_days)
+        gone = await retire(connection, now, self._retention)
         if gone:
             logger.info("Dropped the requests of %s.", ", ".join(map(str, gone)))

@@ -3,6 +3,7 @@
 from cli.commands import (
     breakers,
     costs,
+    export,
     health,
     help,
     local,
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Command] = {
         resources.COMMAND,
         costs.COSTS,
         costs.SAVINGS,
+        export.COMMAND,
         health.COMMAND,
         local.UP,
         local.DOWN,
