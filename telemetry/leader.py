@@ -1,4 +1,4 @@
-"""What one conductor of a fleet does for all: partitions, retention, the load of each model."""
+"""What one conductor of a fleet does for all: sums, partitions, retention, each model's load."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from telemetry.database import AsyncConnection, connect, one_line
+from telemetry.folding import fold
 from telemetry.loads import all_loads, refresh
 from telemetry.partitions import Retention, ensure_ahead, retire, today
 from telemetry.waiting import Backoff, pause
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Any number will do, as long as nobody else locks it: "orch" in ASCII.
 LEADER_LOCK = 0x6F726368
+FOLD_EVERY_S = 1.0
 LOADS_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 300.0
 ELECTION_EVERY_S = 5.0
@@ -65,15 +67,18 @@ class Leader:
 
     async def _lead(self, connection: AsyncConnection, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        housekeeping_at = loop.time()
+        housekeeping_at = loads_at = loop.time()
         while not stop.is_set():
             if loop.time() >= housekeeping_at:
                 await self.keep_house(connection)
                 housekeeping_at = loop.time() + HOUSEKEEPING_EVERY_S
-            with contextlib.suppress(RedisError, OSError):
-                loads = await all_loads(self._redis)
-                await refresh(connection, loads, self._memory_by_model())
-            await pause(stop, LOADS_EVERY_S)
+            if loop.time() >= loads_at:
+                with contextlib.suppress(RedisError, OSError):
+                    loads = await all_loads(self._redis)
+                    await refresh(connection, loads, self._memory_by_model())
+                loads_at = loop.time() + LOADS_EVERY_S
+            await fold(connection)
+            await pause(stop, FOLD_EVERY_S)
 
     async def keep_house(self, connection: AsyncConnection) -> None:
         """Make the coming days' partitions and drop those whose time is over."""

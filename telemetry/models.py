@@ -216,6 +216,15 @@ class RequestSpan(RequestSums):
         return f"{self.started_at:%Y-%m-%d %H:%M} {self.seconds} s {self.kind}"
 
 
+class RequestDelta(models.Model):
+    """What one batch of records adds up to, until the leader folds it in: see telemetry.sums."""
+
+    content = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"batch {self.pk}"
+
+
 class SystemResource(models.Model):
     """Memory and CPU of this host at one moment, sampled by the conductor."""
 

@@ -82,6 +82,18 @@ class Migration(migrations.Migration):
         sums("RequestDay", *group()),
         sums("RequestHour", *group()),
         sums("RequestSpan", ("seconds", models.IntegerField())),
+        migrations.CreateModel(
+            name="RequestDelta",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("content", models.BinaryField()),
+            ],
+        ),
         migrations.AlterModelOptions(name="requestminute", options={"ordering": ["started_at"]}),
         migrations.RemoveConstraint(model_name="requestminute", name="telemetry_minute_key"),
         migrations.RenameField("requestminute", "minute", "started_at"),

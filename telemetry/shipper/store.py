@@ -6,8 +6,8 @@ from typing import Any
 from telemetry.database import AsyncConnection
 from telemetry.record import RequestRecord
 from telemetry.shipper.rows import INCOMING, lines
-from telemetry.shipper.sums import CREATE_INCOMING_SUMS, add_sums
 from telemetry.shipper.totals import ModelTotal, Totals, total
+from telemetry.sums import packed
 
 _NAMES = [name for name, _ in INCOMING if name != "created_us"]
 
@@ -15,8 +15,7 @@ _NAMES = [name for name, _ in INCOMING if name != "created_us"]
 CREATE_INCOMING = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS incoming ("
     + ", ".join(f"{name} {kind}" for name, kind in INCOMING)
-    + ") ON COMMIT DELETE ROWS; "
-    + CREATE_INCOMING_SUMS
+    + ") ON COMMIT DELETE ROWS"
 )
 COPY_INCOMING = "COPY incoming FROM STDIN"
 INSERT_REQUESTS = f"""
@@ -25,6 +24,7 @@ SELECT {", ".join(_NAMES)},
        timestamptz 'epoch' + created_us * interval '1 microsecond', cost_nusd / 1e9
 FROM incoming ON CONFLICT DO NOTHING RETURNING uuid_send(id)
 """  # noqa: S608 - names from the constant above
+ADD_DELTA = "INSERT INTO telemetry_requestdelta (content) VALUES (%s)"
 # Every writer takes these rows in the same order, so that two conductors never wait in a circle.
 ADD_TO_MODELS = """
 INSERT INTO telemetry_modelmetric AS t (
@@ -72,7 +72,7 @@ async def store(connection: AsyncConnection, records: Sequence[RequestRecord]) -
 
 
 async def _count(cursor: Any, totals: Totals) -> None:
-    await add_sums(cursor, totals)
+    await cursor.execute(ADD_DELTA, [packed(totals.minutes)])
     if totals.models:
         models = [_model_row(name, m) for name, m in totals.models.items()]
         await cursor.execute(ADD_TO_MODELS, _columns(models))

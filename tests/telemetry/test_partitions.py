@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from telemetry.database import AsyncConnection, connect
+from telemetry.folding import fold
 from telemetry.partitions import (
     TABLE,
     Retention,
@@ -101,6 +102,7 @@ async def test_retention_drops_what_is_older_and_keeps_the_rest(clean: AsyncConn
         a_record(n, created_at_us=on(now - dt.timedelta(days=age))) for n, age in enumerate(ages)
     ]
     await store(clean, stored)
+    await fold(clean)
     gone = await retire(clean, now, Retention(days=30, sums_days=90))
     assert gone == [now - dt.timedelta(days=days) for days in (40, 31)]
     assert await count_requests(clean) == 3

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from telemetry.database import AsyncConnection
+from telemetry.folding import fold
 from telemetry.record import Attempt, Charge, RequestRecord
 from telemetry.shipper.store import CREATE_INCOMING, store
 from tests.telemetry.asking import count_requests, one, rows
@@ -111,6 +112,7 @@ async def test_storing_twice_counts_once(shipping: AsyncConnection) -> None:
     assert len(await store(shipping, records)) == 20
     assert await store(shipping, [records[0], records[0]]) == []
     assert await count_requests(shipping) == 50
+    await fold(shipping)
     assert await one(shipping, "SELECT sum(request_count) FROM telemetry_modelmetric") == 50
     assert await one(shipping, "SELECT sum(request_count) FROM telemetry_requestminute") == 50
 
@@ -146,6 +148,7 @@ async def test_counters_are_exact(shipping: AsyncConnection) -> None:
     ]
     await store(shipping, records[:1])
     await store(shipping, records[1:])
+    await fold(shipping)
     metrics = await rows(
         shipping,
         "SELECT model_name, request_count, success_count, error_count, failed_attempts,"
@@ -183,5 +186,6 @@ async def test_a_batch_that_cannot_be_stored_leaves_nothing(shipping: AsyncConne
     with pytest.raises(psycopg.DataError):
         await store(shipping, [a_record(0), a_record(1, response_time_ms=2**40)])
     assert await count_requests(shipping) == 0
-    assert await one(shipping, "SELECT count(*) FROM telemetry_modelmetric") == 0
+    for table in ("modelmetric", "requestdelta"):
+        assert await one(shipping, f"SELECT count(*) FROM telemetry_{table}") == 0  # noqa: S608
     assert len(await store(shipping, [a_record(0)])) == 1

@@ -1,17 +1,19 @@
 """Sums by the minute, hour, day and span: what the requests themselves would say."""
 
+import asyncio
 import datetime as dt
 import random
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 import pytest
 
-from telemetry.database import AsyncConnection
+from telemetry.database import AsyncConnection, connect
+from telemetry.folding import COLUMNS, TAKE_DELTAS, fold
 from telemetry.histogram import Histogram, bucket
 from telemetry.record import RequestRecord
 from telemetry.shipper.store import CREATE_INCOMING, store
-from telemetry.shipper.sums import COLUMNS
 from tests.telemetry.asking import one, rows
 from tests.telemetry.records import a_record
 
@@ -78,6 +80,9 @@ async def test_every_sum_is_that_of_its_requests(shipping: AsyncConnection, tabl
     for start in range(0, 600, 50):
         # Some of each batch were stored before: they count once.
         await store(shipping, records[max(0, start - 10) : start + 50])
+        if start % 150 == 0:
+            await fold(shipping)
+    await fold(shipping)
     found = await rows(
         shipping,
         f"SELECT started_at, tenant, model_name, task_type, kind, {', '.join(COLUMNS)}"  # noqa: S608
@@ -91,6 +96,9 @@ async def test_spans_are_the_groups_together(shipping: AsyncConnection, seconds:
     records = some_records(random.Random(seconds), 400)  # noqa: S311
     for start in range(0, 400, 40):
         await store(shipping, records[start : start + 40])
+        if start == 200:
+            await fold(shipping)
+    await fold(shipping)
     summed = ", ".join(f"{'max' if c.endswith('max_ms') else 'sum'}({c})::bigint" for c in COLUMNS)
     table = {60: "minute", 3600: "hour"}[seconds]
     groups = await rows(
@@ -114,6 +122,9 @@ async def test_histograms_merge_to_that_of_all_requests(
     records = some_records(random.Random(5), 500)  # noqa: S311
     for start in range(0, 500, 25):
         await store(shipping, records[start : start + 25])
+        if start % 100 == 0:
+            await fold(shipping)
+    await fold(shipping)
     whole = Histogram()
     for record in records:
         whole.add(record.response_time_ms)
@@ -134,5 +145,47 @@ async def test_histograms_merge_to_that_of_all_requests(
 async def test_a_choice_alone_is_neither_billed_nor_compared(shipping: AsyncConnection) -> None:
     chosen = a_record(kind="select", prompt_tokens=0, completion_tokens=0, cost_nusd=0, attempts=())
     await store(shipping, [chosen])
+    await fold(shipping)
     sums = "measured_count + estimated_count + uncompared_count + cost_unknown_count"
     assert await one(shipping, f"SELECT {sums} FROM telemetry_requestday") == 0  # noqa: S608
+
+
+async def test_folding_counts_each_batch_once(
+    shipping: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telemetry.folding.TAKE_DELTAS", TAKE_DELTAS.replace("200", "3"))
+    monkeypatch.setattr("telemetry.folding.DELTAS_AT_ONCE", 3)
+    other = await connect("tests")
+    for number in range(20):
+        await store(shipping, [a_record(number)])
+    folded = await asyncio.gather(fold(shipping), fold(other))
+    await other.close()
+    assert sum(folded) == 20
+    assert await fold(shipping) == 0
+    for table in ("minute", "hour", "day", "span WHERE seconds = 60"):
+        counted = f"SELECT sum(request_count) FROM telemetry_request{table}"  # noqa: S608
+        assert await one(shipping, counted) == 20
+
+
+async def test_a_fold_that_fails_loses_nothing(shipping: AsyncConnection) -> None:
+    await store(shipping, [a_record(1)])
+    await shipping.execute("ALTER TABLE telemetry_requestspan RENAME TO gone")
+    try:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await fold(shipping)
+        assert await one(shipping, "SELECT count(*) FROM telemetry_requestminute") == 0
+    finally:
+        await shipping.execute("ALTER TABLE gone RENAME TO telemetry_requestspan")
+    assert await fold(shipping) == 1
+
+
+async def test_names_that_postgresql_cannot_hold_are_one_group_with_what_is_left(
+    shipping: AsyncConnection,
+) -> None:
+    names = ("a", "a\0", "\0a")
+    await store(shipping, [a_record(1, tenant=name, task_type=name) for name in names])
+    await fold(shipping)
+    found = await rows(
+        shipping, "SELECT tenant, task_type, request_count FROM telemetry_requestday"
+    )
+    assert found == [("a", "a", 3)]

@@ -1,13 +1,15 @@
-"""Adds a batch's sums to the tables of minutes, hours, days and spans.
+"""Folds what batches add up to into the tables of minutes, hours, days and spans.
 
-All of them travel in one COPY into a temporary table, and from there with one statement a table.
+The leader does it every second. Were each batch to do it for itself, its updates of the same few
+hundred rows would cost more than its records, and conductors of several nodes would queue for them.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from telemetry.database import AsyncConnection
 from telemetry.shipper.rows import word
-from telemetry.shipper.totals import Sums, Totals
+from telemetry.sums import GroupKey, Sums, merged
 
 # Of the tables, in the order of `_line`; each is added to, but for the longest time.
 COLUMNS = (
@@ -32,13 +34,20 @@ CREATE_INCOMING_SUMS = (
     + ", ".join(f"{name} bigint" for name in COLUMNS)
     + ", response_buckets integer[], response_counts bigint[]) ON COMMIT DELETE ROWS"
 )
+SPANS = 3  # of TABLES
+DELTAS_AT_ONCE = 200
+TAKE_DELTAS = f"""
+DELETE FROM telemetry_requestdelta WHERE id IN (
+    SELECT id FROM telemetry_requestdelta ORDER BY id LIMIT {DELTAS_AT_ONCE} FOR UPDATE SKIP LOCKED)
+RETURNING content
+"""  # noqa: S608 - a constant
 COPY_INCOMING_SUMS = "COPY incoming_sums FROM STDIN"
 
 
 def _add_to(number: int, table: str, key: tuple[str, ...]) -> str:
     """Return the statement that adds what came for one table.
 
-    Every writer takes rows in the same order, so that two conductors never wait in a circle.
+    Rows are taken in one order, so that two who fold at once never wait in a circle.
     """
     plain = [name for name in (*key, *COLUMNS) if name != "started_at"]
     changes = [
@@ -67,21 +76,58 @@ ON CONFLICT ({", ".join(key)}) DO UPDATE SET {", ".join(changes)},
 STATEMENTS = tuple(_add_to(number, *table) for number, table in enumerate(TABLES))
 
 
-async def add_sums(cursor: Any, totals: Totals) -> None:
-    """Add a batch's sums to every table, within the transaction that `cursor` is in."""
+async def fold(connection: AsyncConnection) -> int:
+    """Fold in what batches have added up to; returns how many batches that were.
+
+    All of it or, with an exception, nothing: each batch counts exactly once. A few statements for
+    however many batches have come together, which is what makes it cheap.
+    """
+    await connection.execute(CREATE_INCOMING_SUMS)
+    folded = 0
+    while True:
+        async with connection.transaction(), connection.cursor(binary=True) as cursor:
+            await cursor.execute(TAKE_DELTAS)
+            contents = [row[0] for row in await cursor.fetchall()]
+            if contents:
+                await _add(cursor, merged(contents))
+        folded += len(contents)
+        if len(contents) < DELTAS_AT_ONCE:
+            return folded
+
+
+async def _add(cursor: Any, minutes: dict[GroupKey, Sums]) -> None:
     async with cursor.copy(COPY_INCOMING_SUMS) as copy:
-        await copy.write("".join(_lines(totals)).encode())
+        await copy.write("".join(_lines(minutes)).encode())
     for statement in STATEMENTS:
         await cursor.execute(statement)
 
 
-def _lines(totals: Totals) -> Iterator[str]:
-    for number, groups in enumerate((totals.minutes, totals.hours, totals.days)):
+def _lines(minutes: dict[GroupKey, Sums]) -> Iterator[str]:
+    """Return lines of COPY for every table: the longer spans are made of the minutes."""
+    hours, days = _by(3600, minutes), _by(86_400, minutes)
+    for number, groups in enumerate((minutes, hours, days)):
         for (start, tenant, model, task, kind), sums in groups.items():
             group = f"{word(tenant)}\t{word(model)}\t{word(task)}\t{word(kind)}"
             yield f"{number}\t0\t{start}\t{group}\t{_sums(sums)}"
-    for (seconds, start, kind), sums in totals.spans.items():
-        yield f"3\t{seconds}\t{start}\t\t\t\t{word(kind)}\t{_sums(sums)}"
+    for seconds, groups in ((60, minutes), (3600, hours)):
+        for (start, kind), sums in _together(groups).items():
+            yield f"{SPANS}\t{seconds}\t{start}\t\t\t\t{word(kind)}\t{_sums(sums)}"
+
+
+def _by(seconds: int, groups: dict[GroupKey, Sums]) -> dict[GroupKey, Sums]:
+    longer: dict[GroupKey, Sums] = {}
+    for (start, *names), sums in groups.items():
+        tenant, model, task, kind = names
+        key = (start - start % seconds, tenant, model, task, kind)
+        longer.setdefault(key, Sums()).merge(sums)
+    return longer
+
+
+def _together(groups: dict[GroupKey, Sums]) -> dict[tuple[int, str], Sums]:
+    spans: dict[tuple[int, str], Sums] = {}
+    for (start, _, _, _, kind), sums in groups.items():
+        spans.setdefault((start, kind), Sums()).merge(sums)
+    return spans
 
 
 def _sums(s: Sums) -> str:
