@@ -24,6 +24,7 @@ from benchmarks import report
 COUNT = 1_000_000
 DAYS = 30
 TENANTS, MODELS, TASKS = 8, 6, ("completion", "code", "analysis", "reasoning")
+BACKLOG = 200_000  # records of a busy half minute, as they lie there after an outage
 STEADY_PER_S, STEADY_S = 10_000, 20
 CHUNK = 50_000
 DAY_US = 86_400_000_000
@@ -43,7 +44,9 @@ def main() -> int:
 
         results: dict[str, Any] = {"machine": report.machine(), "records": options.count}
         results["worker"] = fill(home / "spool", options.count)
-        results["bulk"] = asyncio.run(ship(home / "spool", options.count))
+        results["month"] = asyncio.run(ship(home / "spool", options.count))
+        fill(home / "backlog", BACKLOG, span_us=BACKLOG * 1_000_000 // STEADY_PER_S)
+        results["backlog"] = asyncio.run(ship(home / "backlog", BACKLOG))
         results["steady"] = asyncio.run(ship_steadily(home / "steady"))
         results["queries"] = records_queries.measure()
         results["retention"] = asyncio.run(records_queries.retire_a_day(options.count))
@@ -125,13 +128,13 @@ def some_records(count: int, start_us: int, step_us: int) -> Iterator[Any]:
         )
 
 
-def fill(spool_dir: Path, count: int) -> dict[str, Any]:
-    """Spool the records; returns what the worker's part costs each."""
+def fill(spool_dir: Path, count: int, span_us: int = DAYS * DAY_US) -> dict[str, Any]:
+    """Spool records of the last `span_us`; returns what the worker's part costs each."""
     from telemetry.recorder import Recorder
 
     recorder = Recorder(spool_dir, "web-0")
-    start_us = time.time_ns() // 1000 - DAYS * DAY_US
-    records = some_records(count, start_us, DAYS * DAY_US // count)
+    start_us = time.time_ns() // 1000 - span_us
+    records = some_records(count, start_us, span_us // count)
     cpu_s = 0.0
     while chunk := [record for _, record in zip(range(CHUNK), records, strict=False)]:
         began = time.process_time()
@@ -148,7 +151,7 @@ async def ship(spool_dir: Path, count: int) -> dict[str, Any]:
     seen = Seen(stop, count)
     before_s, began = time.process_time(), time.monotonic()
     server_before_s = server_cpu_s()
-    await shipper(spool_dir, seen).run(stop)
+    await conduct(spool_dir, seen, stop)
     took_s, cpu_s = time.monotonic() - began, time.process_time() - before_s
     return {
         "shipped": seen.count,
@@ -172,7 +175,7 @@ async def ship_steadily(spool_dir: Path) -> dict[str, Any]:
     before_s, began = time.process_time(), time.monotonic()
     try:
         async with asyncio.timeout(STEADY_S * 5):
-            await shipper(spool_dir, seen).run(stop)
+            await conduct(spool_dir, seen, stop)
     finally:
         await writer.wait()
     took_s, cpu_s = time.monotonic() - began, time.process_time() - before_s
@@ -193,13 +196,12 @@ def write_steadily(spool_dir: Path) -> None:
     from telemetry.recorder import Recorder
 
     recorder = Recorder(spool_dir, "web-0")
-    records = some_records(
-        STEADY_PER_S * STEADY_S, time.time_ns() // 1000, 1_000_000 // STEADY_PER_S
-    )
+    # Made beforehand: what it costs to make them up is no part of what is measured.
+    records = list(some_records(STEADY_PER_S * STEADY_S, time.time_ns() // 1000, 1))
     began, done = time.monotonic(), 0
     while done < STEADY_PER_S * STEADY_S:
-        while done < (time.monotonic() - began) * STEADY_PER_S:
-            record = next(records)
+        while done < min(len(records), (time.monotonic() - began) * STEADY_PER_S):
+            record = records[done]
             record.created_at_us = time.time_ns() // 1000
             recorder.record(record)
             done += 1
@@ -222,15 +224,29 @@ class Seen:
             self._stop.set()
 
 
-def shipper(spool_dir: Path, seen: Seen) -> Any:
+async def conduct(spool_dir: Path, seen: Seen, stop: asyncio.Event) -> None:
+    """Ship, and fold sums in as the leader does, until told to stop."""
     import gc
 
+    from telemetry.database import connect
+    from telemetry.folding import fold
+    from telemetry.leader import FOLD_EVERY_S
     from telemetry.shipper import Shipper
+    from telemetry.waiting import pause
 
     # As the conductor does.
     gc.freeze()
     gc.set_threshold(50_000)
-    return Shipper(spool_dir, seen, retention_days=DAYS + 1)
+    leader = await connect("leader")
+
+    async def fold_in() -> None:
+        while not await pause(stop, FOLD_EVERY_S):
+            await fold(leader)
+        await fold(leader)
+
+    shipper = Shipper(spool_dir, seen, retention_days=DAYS + 1)
+    await asyncio.gather(shipper.run(stop), fold_in())
+    await leader.close()
 
 
 def server_cpu_s() -> float:
@@ -252,7 +268,7 @@ def _is_ours(process: Any) -> bool:
 
 def show(results: dict[str, Any]) -> None:
     print(f"Measured on {results['machine']}, {results['records']:,} records\n")
-    for name in ("worker", "bulk", "steady", "retention"):
+    for name in ("worker", "month", "backlog", "steady", "retention"):
         print(report.table((name, "measured"), list(results[name].items())), "\n")
     rows = [
         tuple(q[k] for k in ("what", "median_ms", "most_ms", "rows", "plan"))

@@ -1,11 +1,13 @@
 """What happened, in Django admin: to look at, never to change."""
 
+import datetime as dt
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin  # type: ignore[import-untyped]
 
@@ -55,16 +57,79 @@ class KindFilter(admin.SimpleListFilter):
         return queryset.filter(kind=self.value()) if self.value() else queryset
 
 
+class WhenFilter(admin.SimpleListFilter):
+    """How far back to look. A day unless asked for more: a filter that matches little would read
+    the whole table."""
+
+    title = "time"
+    parameter_name = "within"
+    hours: ClassVar[dict[str, tuple[str, int | None]]] = {
+        "1h": ("last hour", 1),
+        "24h": ("last 24 hours", 24),
+        "7d": ("last 7 days", 168),
+        "all": ("all that is kept", None),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, title) for name, (title, _) in self.hours.items()]
+
+    def choices(self, changelist: Any) -> Any:
+        for name, title in self.lookup_choices:
+            yield {
+                "selected": self._chosen == name,
+                "query_string": changelist.get_query_string({self.parameter_name: name}),
+                "display": title,
+            }
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, **kwargs)
+        # Whoever looks for one request by its id means it wherever it is.
+        usual = "all" if request.GET.get("q") else "24h"
+        given = self.value()
+        self._chosen = given if given in self.hours else usual
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        hours = self.hours[self._chosen][1]
+        if hours is None:
+            return queryset
+        return queryset.filter(created_at__gte=timezone.now() - dt.timedelta(hours=hours))
+
+
+class NameFilter(admin.SimpleListFilter):
+    """Whose requests: the name comes from a link or the address, for there may be thousands."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        given = request.GET.get(self.parameter_name or "")
+        return [(given, given)] if given else []
+
+    def has_output(self) -> bool:
+        return bool(self.value())
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        given = self.value()
+        return queryset.filter(**{f"{self.parameter_name}": given}) if given else queryset
+
+
+class TenantFilter(NameFilter):
+    title = parameter_name = "tenant"
+
+
+class KeyFilter(NameFilter):
+    title = parameter_name = "key"
+
+
 @admin.register(OrchestratorRequest)
 class OrchestratorRequestAdmin(ReadOnlyAdmin):
     """Requests, newest first."""
 
     list_display = (
-        "created_at", "request_id", "kind", "task_type", "selected_model_id", "endpoint",
+        "created_at", "request_id", "tenant", "kind", "task_type", "selected_model_id", "endpoint",
         "success", "fallback_used", "status", "response_time_ms", "cost_estimate", "simulated",
     )  # fmt: skip
     list_display_links = ("created_at", "request_id")
-    list_filter = (KindFilter, "success", "fallback_used", "simulated")
+    list_filter = (
+        WhenFilter, KindFilter, "success", "fallback_used", "simulated", TenantFilter, KeyFilter,
+    )  # fmt: skip
     search_fields = ("request_id__exact",)
     search_help_text = "A whole request id."
 

@@ -45,12 +45,19 @@ class Histogram:
 
     def quantile(self, q: float) -> int | None:
         """Return the number below which the fraction `q` (0..1) lies; None when empty."""
+        return self.quantiles(q)[0]
+
+    def quantiles(self, *fractions: float) -> list[int | None]:
+        """Return the quantile of each fraction; the fractions are ascending."""
         total = sum(self.counts.values())
         if total == 0:
-            return None
-        wanted, seen = q * total, 0
-        for index in sorted(self.counts):
-            seen += self.counts[index]
-            if seen >= wanted:
-                return middle(index)
-        return None
+            return [None] * len(fractions)
+        ordered = sorted(self.counts)
+        found: list[int | None] = []
+        at, seen = 0, self.counts[ordered[0]]
+        for fraction in fractions:
+            while seen < fraction * total and at < len(ordered) - 1:
+                at += 1
+                seen += self.counts[ordered[at]]
+            found.append(middle(ordered[at]))
+        return found

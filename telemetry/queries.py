@@ -97,6 +97,7 @@ def _request_metric(
     times = Histogram()
     for row in calls:
         times.merge(Histogram(zip(row[10], row[11], strict=True)))
+    p50, p95, p99 = times.quantiles(0.50, 0.95, 0.99)
     return RequestMetric(
         started_at=started_at,
         seconds=seconds,
@@ -105,9 +106,9 @@ def _request_metric(
         error_count=count - success,
         fallback_count=fallbacks,
         avg_response_time_ms=round(sum(row[5] for row in calls) / called, 3) if called else 0.0,
-        p50_response_time_ms=times.quantile(0.50),
-        p95_response_time_ms=times.quantile(0.95),
-        p99_response_time_ms=times.quantile(0.99),
+        p50_response_time_ms=p50,
+        p95_response_time_ms=p95,
+        p99_response_time_ms=p99,
         max_response_time_ms=max(row[6] for row in kinds),
         prompt_tokens=prompt,
         completion_tokens=completion,

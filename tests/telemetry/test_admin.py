@@ -1,5 +1,6 @@
 """The admin pages of what happened: there to read, not to change."""
 
+import datetime as dt
 import uuid
 from typing import Any
 
@@ -14,17 +15,21 @@ pytestmark = pytest.mark.django_db
 PAGES = ["orchestratorrequest", "modelmetric", "systemresource"]
 
 
-def a_request(number: int) -> OrchestratorRequest:
-    return OrchestratorRequest.objects.create(
-        id=uuid.uuid4(), request_id=f"req-{number}", kind="route", task_type="code",
-        priority="normal", selected_model_id="gone:7b", endpoint="e", chosen_model="gone:7b",
-        fallback_used=False, degraded=False, reason="why", success=True, status=200,
-        error_type="", response_time_ms=1, selection_time_us=1, first_token_ms=0,
-        prompt_tokens=1, completion_tokens=1, usage_estimated=False, cost_estimate=0.5,
-        cost_nusd=5, cost_known=True, cost_limit_nusd=0, estimated_cost_nusd=0,
-        resource_pressure=0.5, stream=False, simulated=False, worker="web-0", attempts=[],
-        created_at=timezone.now(),
-    )  # fmt: skip
+def a_request(number: int, **changes: Any) -> OrchestratorRequest:
+    fields: dict[str, Any] = {
+        "id": uuid.uuid4(), "request_id": f"req-{number}", "kind": "route", "task_type": "code",
+        "priority": "normal", "selected_model_id": "gone:7b", "endpoint": "e",
+        "chosen_model": "gone:7b",
+        "fallback_used": False, "degraded": False, "reason": "why", "success": True,
+        "status": 200,
+        "error_type": "", "response_time_ms": 1, "selection_time_us": 1, "first_token_ms": 0,
+        "prompt_tokens": 1, "completion_tokens": 1, "usage_estimated": False, "cost_estimate": 0.5,
+        "cost_nusd": 5, "cost_known": True, "cost_limit_nusd": 0, "estimated_cost_nusd": 0,
+        "resource_pressure": 0.5, "stream": False, "simulated": False, "worker": "web-0",
+        "attempts": [],
+        "created_at": timezone.now(),
+    }  # fmt: skip
+    return OrchestratorRequest.objects.create(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -67,3 +72,27 @@ def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         a_request(number)
     monkeypatch.setattr("telemetry.admin.COUNT_UP_TO", 2)
     assert BoundedPaginator(OrchestratorRequest.objects.order_by("pk"), 10).count == 2
+
+
+def test_a_day_is_looked_at_unless_more_is_asked_for(admin_client: Client) -> None:
+    a_request(1)
+    a_request(2, created_at=timezone.now() - dt.timedelta(days=2))
+    path = "/admin/telemetry/orchestratorrequest/"
+
+    def found(**query: str) -> list[bool]:
+        page = admin_client.get(path, query).content
+        return [b"req-1" in page, b"req-2" in page]
+
+    assert found() == found(within="24h") == found(within="nonsense") == [True, False]
+    assert found(within="all") == found(within="7d") == [True, True]
+    # Whoever searches by id means it wherever it is.
+    assert found(q="req-2")[1]
+
+
+@pytest.mark.parametrize("name", ["tenant", "key"])
+def test_requests_of_one_tenant_or_key(admin_client: Client, name: str) -> None:
+    a_request(1, **{name: "acme"})
+    a_request(2, **{name: "other"})
+    page = admin_client.get("/admin/telemetry/orchestratorrequest/", {name: "acme"}).content
+    assert b"req-1" in page
+    assert b"req-2" not in page
