@@ -48,12 +48,9 @@ def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 def show(results: dict[str, Any]) -> str:
     """Return every table of a run."""
     parts = [f"Measured on {results['machine']}"]
-    if "decisions" in results:
-        rows = results["decisions"]
-        parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
-    if "pressure" in results:
-        rows = results["pressure"]
-        parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+    for name in ("decisions", "pressure", "keys"):
+        if rows := results.get(name):
+            parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
     if "http" in results:
         parts += _http(results["http"])
     if "streams" in results:

@@ -150,3 +150,12 @@ def default_url(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise UsageFault(f"API_PORT: {port!r} must be a port number from 1 to 65535.")
     return f"http://127.0.0.1:{port}", "API_PORT"
+
+
+def default_key(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the API key to send; from the environment only, where other users do not see it."""
+    key = environ.get("ORCHESTRA_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        # Not repeated: it may be a key with a character too many.
+        raise UsageFault("ORCHESTRA_API_KEY: Set it to an API key, without blanks or line breaks.")
+    return key

@@ -71,9 +71,10 @@ def _what_is_wrong(parts: SplitResult) -> str:
 class Client:
     """Asks one orchestrator; every fault is an `Unreachable` or a `Refused`."""
 
-    def __init__(self, base: BaseUrl, timeout_s: float) -> None:
+    def __init__(self, base: BaseUrl, timeout_s: float, key: str = "") -> None:
         self.base = base
         self._timeout_s = timeout_s
+        self._key = key
 
     def get(self, path: str, **query: str) -> Answer:
         """GET the path; query values are sent as they are."""
@@ -133,6 +134,8 @@ class Client:
         started = time.monotonic()
         connection = self._connection()
         headers = {"Accept": "application/json", "User-Agent": "ai-orchestra"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         if payload is not None:
             headers["Content-Type"] = "application/json"
         try:

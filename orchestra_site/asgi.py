@@ -16,6 +16,7 @@ django_application = get_asgi_application()
 # Only now: these read Django's settings or models.
 from dashboard.routing import websocket_urlpatterns  # noqa: E402
 from orchestra_site import patience, probes  # noqa: E402
+from orchestra_site.access import WebSocketAccess  # noqa: E402
 from routing import plane  # noqa: E402
 from routing.lanes.door import LaneDoor, Receive, Scope, Send  # noqa: E402
 from routing.lanes.table import BY_ROUTE  # noqa: E402
@@ -23,7 +24,7 @@ from routing.lanes.table import BY_ROUTE  # noqa: E402
 logger = logging.getLogger(__name__)
 
 door = LaneDoor(plane.current, plane.host_allowed)
-websockets = URLRouter(websocket_urlpatterns)
+websockets = WebSocketAccess(URLRouter(websocket_urlpatterns))
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,6 +3,7 @@
 Needs neither Django nor a database: the supervisor and `manage.py` read it before either is there.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +23,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 HOST_PATTERN = re.compile(r"^[A-Za-z0-9_.:-]{1,253}$")
 ALLOWED_HOST_PATTERN = re.compile(r"^(\*|\.?[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\])$")
+
+
+SWITCH = {"true": True, "1": True, "yes": True, "on": True}
+SWITCH |= {"false": False, "0": False, "no": False, "off": False}
 
 
 class InvalidEnvironment(Exception):
@@ -48,6 +53,13 @@ class Environment:
     home: Path
     secret_key: str | None
     allowed_hosts: tuple[str, ...]
+    require_keys: bool | None
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether every caller needs an API key: asked for, or reachable beyond this machine."""
+        asked = bool(self.require_keys)
+        return asked or (self.require_keys is None and not is_loopback(self.api_host))
 
     def __repr__(self) -> str:
         # The URLs may hold passwords and the key is one.
@@ -94,6 +106,14 @@ class Reader:
             self.problems.append(f"{name} {problem}.")
             return None
         return value
+
+    def switch(self, name: str) -> bool | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        if value.lower() not in SWITCH:
+            self.problems.append(f"{name} is {value!r}: set it to true or false.")
+        return SWITCH.get(value.lower())
 
     def path(self, name: str, default: Path) -> Path:
         value = self.text(name)
@@ -166,10 +186,19 @@ def read(variables: Mapping[str, str] | None = None) -> Environment:
         home=reader.path("ORCHESTRA_HOME", CHECKOUT / "var"),
         secret_key=reader.secret("SECRET_KEY"),
         allowed_hosts=reader.hosts("ORCHESTRA_ALLOWED_HOSTS"),
+        require_keys=reader.switch("ORCHESTRA_REQUIRE_KEYS"),
     )
     if reader.problems:
         raise InvalidEnvironment(reader.problems)
     return environment
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for this machine's own addresses and `localhost`; nothing is resolved."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def database_settings(url: str) -> dict[str, object]:

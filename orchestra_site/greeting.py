@@ -8,7 +8,9 @@ from orchestra_site.home import Home
 from orchestra_site.ollama import Upstream
 
 
-def text(url: str, home: Home, upstream: Upstream, *, simulate: bool) -> str:
+def text(
+    url: str, home: Home, upstream: Upstream, *, simulate: bool, keys_required: bool = False
+) -> str:
     """Return where everything is and how to sign in; `simulate`: the simulator was asked for."""
     lines = [
         "",
@@ -21,6 +23,10 @@ def text(url: str, home: Home, upstream: Upstream, *, simulate: bool) -> str:
     password = home.root / "admin_password"
     if password.exists():
         lines.append(f"             sign in as admin; the password is in {_short(password)}")
+    if keys_required:
+        lines.append(
+            "  Keys       every caller needs one: ai-orchestra keys create NAME --tenant T"
+        )
     lines += [
         f"  Models     {_models(upstream, simulate=simulate)}",
         f"  Logs       {_short(home.logs)}",

@@ -1,6 +1,7 @@
 """ORCHESTRA_HOME: where everything that one installation keeps lies, and who is using it."""
 
 import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -119,6 +120,11 @@ def _fits(sockets: Path) -> bool:
     return len(os.fsencode(longest)) <= LONGEST_SOCKET_PATH
 
 
+def secret_check(secret: str) -> str:
+    """Return what two secrets are compared by without either being told."""
+    return hmac.digest(secret.encode(), b"ai-orchestra secret check v1", "sha256").hex()[:32]
+
+
 def write_private_once(path: Path, text: str) -> bool:
     """Create a 0600 file with the text, complete from the start; return False if it exists."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -145,6 +151,7 @@ class Running:
     redis_url: str
     ollama_url: str
     simulated: bool
+    secret_check: str = ""  # tells a command whether it has the same secret
 
     def write(self, home: Home) -> None:
         path = home.run / "engines.json"

@@ -6,17 +6,30 @@ import socket
 
 import psutil
 
+from orchestra_site.environ import SHORTEST_SECRET, Environment
 from orchestra_site.errors import CannotStart
 
 BACKLOG = 2048
 
 
-def refuse_other_hosts(host: str) -> None:
-    """Raise CannotStart unless the host is this machine's loopback."""
-    if not all(ipaddress.ip_address(found[4][0]).is_loopback for found in _addresses(host, 0)):
+def refuse_open_door(environment: Environment) -> None:
+    """Raise CannotStart where others could reach the service and need no key.
+
+    Keys are only as good as the secret they are hashed under: beyond loopback it must be given, so
+    that it is the operator who keeps it, and every node has the same.
+    """
+    host = environment.api_host
+    if all(ipaddress.ip_address(found[4][0]).is_loopback for found in _addresses(host, 0)):
+        return
+    if not environment.keys_required:
         raise CannotStart(
-            f"API_HOST is {host}, which others can reach, and callers are not asked for keys yet:"
-            " set API_HOST to 127.0.0.1 or another loopback address."
+            f"API_HOST is {host}, which others can reach, and ORCHESTRA_REQUIRE_KEYS is off: leave"
+            " that out, or set API_HOST to 127.0.0.1."
+        )
+    if environment.secret_key is None:
+        raise CannotStart(
+            f"API_HOST is {host}, which others can reach: set SECRET_KEY to a secret of at least"
+            f" {SHORTEST_SECRET} characters, the same on every node, or set API_HOST to 127.0.0.1."
         )
 
 

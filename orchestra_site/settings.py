@@ -15,6 +15,7 @@ UP = None if ENVIRONMENT.database_url and ENVIRONMENT.redis_url else homes.runni
 # What the operator gave.
 API_HOST = ENVIRONMENT.api_host
 API_PORT = ENVIRONMENT.api_port
+REQUIRE_KEYS = ENVIRONMENT.keys_required
 WEB_WORKERS = ENVIRONMENT.web_workers
 RETENTION_DAYS = ENVIRONMENT.retention_days
 SUMS_RETENTION_DAYS = ENVIRONMENT.sums_retention_days
@@ -74,6 +75,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "orchestra_site.access.Access",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -160,7 +162,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
-    # Anonymous use is for loopback only, which `up` sees to until there are keys.
+    # Who may come in at all is decided once for every page and path: `orchestra_site.access`.
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
@@ -178,6 +180,11 @@ SPECTACULAR_SETTINGS = {
         "ModelState": "telemetry.verdict.MODEL_STATUSES",
         "PartState": "telemetry.verdict.PART_STATES",
     },
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+    },
+    # The empty one: without a key, where none is required.
+    "SECURITY": [{"apiKey": []}, {}],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "routing.api.schema.add_lanes",

@@ -29,6 +29,7 @@ READY_LIMIT_S = 60.0
 PREPARE_LIMIT_S = 300.0
 TEND_INTERVAL_S = 0.5
 INSPECT_INTERVAL_S = 5.0
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def main(argv: Sequence[str]) -> int:
@@ -85,6 +86,8 @@ class Supervisor:
     @property
     def url(self) -> str:
         host = self.environment.api_host
+        # Every address is no address to ask.
+        host = ANY_HOST.get(host, host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.environment.api_port}"
 
     def start(self) -> None:
@@ -92,7 +95,7 @@ class Supervisor:
         host, port = self.environment.api_host, self.environment.api_port
         if self._simulate and self.environment.ollama_url:
             raise CannotStart("--simulate contradicts OLLAMA_URL: leave one of them out.")
-        listening.refuse_other_hosts(host)
+        listening.refuse_open_door(self.environment)
         self.home.prepare()
         self._stack.enter_context(_alone(self.home))
         listener = self._stack.enter_context(listening.listen(host, port))
@@ -109,7 +112,14 @@ class Supervisor:
         self._finish_prepare(self._preparing)
         self._launch_workers(env, listener)
         self._wait_ready()
-        _say(greeting.text(self.url, self.home, upstream, simulate=self._simulate), sys.stdout)
+        told = greeting.text(
+            self.url,
+            self.home,
+            upstream,
+            simulate=self._simulate,
+            keys_required=self.environment.keys_required,
+        )
+        _say(told, sys.stdout)
 
     def tend(self) -> None:
         """Keep every process alive until this one is told to stop."""
@@ -160,6 +170,7 @@ class Supervisor:
         env["DJANGO_SETTINGS_MODULE"] = "orchestra_site.settings"
         env["ORCHESTRA_HOME"] = str(self.home.root)
         env["OLLAMA_URL"] = upstream.url
+        env["ORCHESTRA_REQUIRE_KEYS"] = "true" if self.environment.keys_required else "false"
         env["ORCHESTRA_SIMULATED"] = "1" if upstream.simulator_port else ""
         if postgres is not None:
             env["DATABASE_URL"] = postgres.url
@@ -230,6 +241,7 @@ class Supervisor:
             redis_url=env["REDIS_URL"],
             ollama_url=upstream.url,
             simulated=upstream.simulator_port is not None,
+            secret_check=home.secret_check(self.environment.secret_key or self.home.secret_key()),
         ).write(self.home)
         self._stack.callback(path.unlink, missing_ok=True)
 

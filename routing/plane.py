@@ -35,6 +35,7 @@ async def start() -> Runtime:
                 resolve_secret=resolve,
                 secret=settings.SECRET_KEY,
                 idempotency_ttl_s=settings.IDEMPOTENCY_TTL_S,
+                require_keys=settings.REQUIRE_KEYS,
             )
             await plane.start()
             _plane = plane

@@ -10,15 +10,18 @@ import msgspec
 from routing.engine.catalog import (
     ChainSpec,
     EndpointSpec,
+    KeySpec,
     ModelSpec,
     OfferingSpec,
     PolicyDocument,
     ProfileSpec,
     TaskType,
+    TenantSpec,
 )
 from routing.engine.decide import Decision, Need, decide
 from routing.engine.policy import Policy
 from routing.engine.state import FleetState, OfferingState
+from routing.policy import tokens
 from routing.simulator.models import Catalogue, HostSpec, Model
 
 CHAT: tuple[TaskType, ...] = ("completion", "reasoning", "analysis")
@@ -43,6 +46,17 @@ CODER = model("coder", "high", capabilities=(*CHAT, "code"), best_for=("code",))
 SAGE = model("sage", "exceptional", speed="slow")
 EMBED = model("embed", "good", capabilities=("embedding",))
 EVERYBODY = (TINY, PLAIN, CODER, SAGE, EMBED)
+
+ACME = TenantSpec(name="acme")
+# What the tests' tokens are hashed under, in place of a key made of the service's secret.
+DIGEST_KEY = b"the tests' own digest key"
+
+
+def key_for(token: str, name: str = "ci", tenant: str = "acme", **more: Any) -> KeySpec:
+    """Return the key that a token is accepted for."""
+    digest = tokens.digest(token.encode(), DIGEST_KEY).hex()
+    return KeySpec(name=name, tenant=tenant, prefix=token[:12], digest=digest, **more)
+
 
 # The simulated models: two that chat, one that embeds.
 ALPHA = model("alpha:1b", "high")
@@ -96,6 +110,7 @@ def document(
     offerings: Iterable[OfferingSpec] | None = None,
     chains: Iterable[ChainSpec] = (),
     profiles: Iterable[ProfileSpec] = (),
+    **more: Any,
 ) -> PolicyDocument:
     models, endpoints = tuple(models), tuple(endpoints)
     return PolicyDocument(
@@ -104,6 +119,7 @@ def document(
         offerings=everywhere(models, endpoints) if offerings is None else tuple(offerings),
         chains=tuple(chains),
         profiles=tuple(profiles),
+        **more,
     )
 
 

@@ -33,6 +33,8 @@ COMMANDS: dict[str, Command] = {
         local.DOWN,
         local.AGENT,
         local.POLICY,
+        local.TENANTS,
+        local.KEYS,
         local.SIMULATE,
         help.COMMAND,
         version.COMMAND,

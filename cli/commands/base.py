@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from cli.arguments import Parser, add_global_options, default_url
+from cli.arguments import Parser, add_global_options, default_key, default_url
 from cli.output import Console
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Context(NamedTuple):
         from cli.client import BaseUrl, Client
 
         text, source = (self.args.url, "--url") if self.args.url is not None else default_url()
-        return Client(BaseUrl.parse(text, source=source), self.args.timeout or timeout_s)
+        base = BaseUrl.parse(text, source=source)
+        return Client(base, self.args.timeout or timeout_s, default_key())
 
 
 def _no_arguments(parser: Parser) -> None:

@@ -17,6 +17,16 @@ POLICY = Command(
     summary="Export, check or apply the policy as a file: policy export|check|apply FILE.yaml.",
     epilog="Runs in the checkout's .venv. All of it: ai-orchestra policy --help.",
 )
+KEYS = Command(
+    name="keys",
+    summary="Make, list or revoke API keys: keys create NAME --tenant T, list, revoke NAME.",
+    epilog="Runs in the checkout's .venv. All of it: ai-orchestra keys --help.",
+)
+TENANTS = Command(
+    name="tenants",
+    summary="Make or list tenants, whom API keys belong to: tenants create NAME, list.",
+    epilog="Runs in the checkout's .venv. All of it: ai-orchestra tenants --help.",
+)
 SIMULATE = Command(
     name="simulate",
     summary="Run a stand-in Ollama and OpenAI server, until Ctrl-C.",

@@ -1,4 +1,5 @@
-"""What `manage.py ai-orchestra` runs itself: the service, the simulator and the policy file.
+"""What `manage.py ai-orchestra` runs itself: the service, the simulator, the
+policy file and API keys.
 
 Only this package of the command line imports apps, each where it is used: the script
 `cli/ai-orchestra` never comes here.
@@ -37,12 +38,26 @@ def _policy(argv: Sequence[str]) -> int:
     return main(argv)
 
 
+def _keys(argv: Sequence[str]) -> int:
+    from cli.management.keys import main
+
+    return main(argv)
+
+
+def _tenants(argv: Sequence[str]) -> int:
+    from cli.management.keys import tenants
+
+    return tenants(argv)
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "up": _up,
     "down": _down,
     "simulate": _simulate,
     "agent": _agent,
     "policy": _policy,
+    "keys": _keys,
+    "tenants": _tenants,
 }
 
 

@@ -1,24 +1,21 @@
 """`policy`: the policy as a file, by the same rules as in the admin."""
 
 import argparse
-import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from django.db import DatabaseError, OperationalError
-
 from cli.arguments import Parser, nearest
-from cli.errors import OK, USAGE, CliError, OutputFault, Unreachable, UsageFault
+from cli.errors import OK, USAGE, OutputFault, UsageFault
+from cli.management.database import actor, database_explained
 from cli.output import standard_console
 
 
 def main(argv: Sequence[str]) -> int:
     """Export, check or apply; 2 when the file is wrong, 3 when the database does not answer."""
     args = _parse(argv)
-    with _database_explained():
+    with database_explained():
         return _ACTIONS[args.action](args.file)
 
 
@@ -73,7 +70,7 @@ def _check(file: str) -> int:
 def _apply(file: str) -> int:
     from routing.policy.file import apply_policy
 
-    report = apply_policy(_read(file), actor=_actor())
+    report = apply_policy(_read(file), actor=actor())
     standard_console(no_color=True).line(report.text())
     return OK if report.ok else USAGE
 
@@ -93,26 +90,3 @@ def _read(file: str) -> str:
         raise UsageFault(f"{file} cannot be read: {fault.strerror}.") from fault
     except UnicodeDecodeError as fault:
         raise UsageFault(f"{file} must be UTF-8 text; byte {fault.start} is not.") from fault
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return f"uid {os.getuid()}"
-
-
-@contextmanager
-def _database_explained() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as fault:
-        raise Unreachable(
-            "The database does not answer: start the service with 'ai-orchestra up', "
-            "or name the database with DATABASE_URL."
-        ) from fault
-    except DatabaseError as fault:
-        raise CliError(
-            "The database is not ready for this version: start the service once with "
-            "'ai-orchestra up', or run 'manage.py migrate'."
-        ) from fault

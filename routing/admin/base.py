@@ -11,7 +11,7 @@ from django.db.models import Model as DjangoModel
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from routing.admin.look import PlainAdmin, display
+from routing.admin.look import PlainAdmin, PlainForm, display
 from routing.models import Origin
 from routing.models.base import Tracked
 
@@ -26,6 +26,17 @@ STATE_COLOURS = {
     "down": "danger",
     "unknown": "default",
 }
+
+
+class ExactForm(PlainForm):
+    """Shows amounts as they were written."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The database gives back nine decimals, and a zero as 0E-9.
+        for name, value in self.initial.items():
+            if isinstance(value, Decimal):
+                self.initial[name] = format(value.normalize(), "f")
 
 
 class PolicyAdmin(PlainAdmin):

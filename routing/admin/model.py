@@ -1,6 +1,5 @@
 """Models and their capability records."""
 
-from decimal import Decimal
 from typing import Any, ClassVar
 
 from django import forms
@@ -8,9 +7,16 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from routing.admin.base import SPEED_COLOURS, STATE_COLOURS, TIER_COLOURS, TrackedAdmin, dollars
+from routing.admin.base import (
+    SPEED_COLOURS,
+    STATE_COLOURS,
+    TIER_COLOURS,
+    ExactForm,
+    TrackedAdmin,
+    dollars,
+)
 from routing.admin.live import BOARD
-from routing.admin.look import CheckBoxes, PlainForm, TextInput, display
+from routing.admin.look import CheckBoxes, TextInput, display
 from routing.admin.offering import OfferingInline
 from routing.engine.catalog import TASK_TYPES, ModelSpec
 from routing.models import Model
@@ -20,7 +26,7 @@ from routing.models.base import choices
 BEST_FIRST = ("loaded", "ready", "unknown", "missing", "down")
 
 
-class ModelForm(PlainForm):
+class ModelForm(ExactForm):
     """Tasks as boxes to tick instead of a comma-separated text."""
 
     capabilities = forms.MultipleChoiceField(
@@ -28,13 +34,6 @@ class ModelForm(PlainForm):
         widget=CheckBoxes,
         help_text="The tasks it may be chosen for.",
     )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # The database gives back nine decimals, and a zero as 0E-9.
-        for name, value in self.initial.items():
-            if isinstance(value, Decimal):
-                self.initial[name] = format(value.normalize(), "f")
 
     class Meta:
         model = Model

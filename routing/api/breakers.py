@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from routing.engine.callers import ANONYMOUS, Caller
 from routing.policy.export import document_from_orm
 from routing.policy.offered import known_offerings
 from routing.policy.parsing import nearest
@@ -173,4 +174,7 @@ def _unknown(field: str, name: str | None, known: set[str]) -> dict[str, str]:
 def _who(request: Request) -> str:
     if request.user.is_authenticated:
         return f"user '{request.user.get_username()}'"
+    caller: Caller = getattr(request, "caller", ANONYMOUS)
+    if caller.key:
+        return f"key '{caller.key}' of tenant '{caller.tenant}'"
     return f"a caller at {request.META.get('REMOTE_ADDR') or 'an unknown address'}"

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from routing import plane
+from routing.engine.callers import ANONYMOUS
 from routing.engine.errors import RoutingError
 from routing.lanes.door import require_json
 from routing.lanes.problems import failure_of
@@ -57,7 +58,9 @@ class LaneView(APIView):
                 require_json((request.content_type or "").encode("latin-1", "replace"))
             key = request.headers.get("Idempotency-Key")
             sent = b"" if key is None else key.encode("latin-1", "replace") or b" "
-            return await self.lane.answer(runtime, request.body, sent)
+            # Known to the middleware already, which let the request in.
+            caller = getattr(request, "caller", ANONYMOUS)
+            return await self.lane.answer(runtime, request.body, sent, caller)
         except RoutingError as exc:
             return self.lane.error_shape(failure_of(exc), None)
 

@@ -17,7 +17,7 @@ from routing.lanes.reply import Reply
 
 CODES: dict[int, str] = {
     400: "invalid_request",
-    401: "not_authenticated",
+    401: "invalid_api_key",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
@@ -79,6 +79,14 @@ def _fields(detail: Any, pointer: str = "") -> Iterator[ProblemField]:
             yield from _fields(one, pointer)
     else:
         yield ProblemField(pointer, str(detail), "")
+
+
+def refusal(request: HttpRequest, failure: Failure) -> HttpResponse:
+    """Return a failure in the shape of the path that was asked for, with its headers."""
+    response = _plain(request, failure)
+    for name, value in failure.headers.items():
+        response[name] = value
+    return response
 
 
 def _plain(request: HttpRequest, failure: Failure) -> HttpResponse:

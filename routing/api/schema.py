@@ -10,7 +10,9 @@ from routing.lanes.table import LANES, Lane
 REF = "#/components/schemas/{name}"
 MEANINGS: dict[int, str] = {
     400: "The request is not valid; the offending field is named.",
+    401: "There is no valid API key.",
     402: "Money does not allow it.",
+    403: "The API key may not use the model.",
     404: "The model is not in the catalogue.",
     409: "The first request with this Idempotency-Key has no answer that can be repeated.",
     413: "The body is too large.",

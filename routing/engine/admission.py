@@ -1,9 +1,9 @@
 """Who is let through next to one endpoint: a bounded, fair queue. Pure: time is an argument.
 
-Order: priority, then the tenant that was served least, then requests whose model is loaded, then
-who came first. Two rules keep that from starving anybody: a priority that was passed over
-`PASSED_OVER` times while its head waited `AGING_S` gets one turn, and a request for a model that is
-not loaded goes before the loaded ones once half of its longest wait is over.
+Order: priority, then the tenant that was served least for its share, then requests whose model is
+loaded, then who came first. Two rules keep that from starving anybody: a priority that was passed
+over `PASSED_OVER` times while its head waited `AGING_S` gets one turn, and a request for a model
+that is not loaded goes before the loaded ones once half of its longest wait is over.
 """
 
 import enum
@@ -41,6 +41,7 @@ class Ticket(msgspec.Struct, kw_only=True, eq=False):
     at: float
     longest_s: float
     tenant: str = ""
+    share: float = 1.0  # of two tenants, the one with twice the share is served twice as often
     state: TicketState = TicketState.WAITING
 
     def impatient(self, now: float) -> bool:
@@ -196,7 +197,7 @@ class Queue:
     def _grant(self, ticket: Ticket) -> None:
         self._remove(ticket)
         ticket.state = TicketState.GRANTED
-        self._served[ticket.tenant] += 1.0
+        self._served[ticket.tenant] += 1.0 / ticket.share
         self._passed[ticket.rank] = 0
         for rank in range(ticket.rank):
             self._passed[rank] = self._passed[rank] + 1 if self._by_rank[rank] else 0

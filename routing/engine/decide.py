@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import QUALITY_TIERS
-from routing.engine.errors import NoCandidate, Rejection, UnknownModel
+from routing.engine.errors import ModelNotAllowed, NoCandidate, Rejection, UnknownModel
 from routing.engine.memory import Resident, eviction
 from routing.engine.policy import Candidate, Policy
 from routing.engine.pressure import may_load
@@ -35,6 +35,7 @@ ROUNDING = 1e-12
 
 REASONS: dict[str, str] = {
     "capability": "the model cannot do this task type",
+    "not_allowed": "the API key or its tenant may not use the model",
     "quality_floor": "the model's quality tier is below what is asked for",
     "context_length": "prompt and answer do not fit the model's context",
     "cost_limit": "the answer could cost more than costLimit",
@@ -67,6 +68,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""  # whose request it is; empty: nobody said
     key: str = ""  # the name of the API key
     tag: str = ""  # what the caller calls the work it is for
+    allowed: frozenset[str] | None = None  # models it may use; None: all
+    share: float = 1.0  # its tenant's part of a contended endpoint
 
     @property
     def output_tokens(self) -> int:
@@ -129,8 +132,9 @@ class Explained:
 def decide(policy: Policy, state: FleetState, need: Need, now: float) -> Decision:
     """Return the decision for `need` at `now` (seconds, monotonic).
 
-    Raises UnknownModel if `need.model` is not in the catalogue, NoCandidate if nothing survives
-    even with the quality floor relaxed. Cost limit and memory fit are never relaxed.
+    Raises UnknownModel if `need.model` is not in the catalogue, ModelNotAllowed if its caller may
+    not use it, NoCandidate if nothing survives even with the quality floor relaxed. Allowed models,
+    cost limit and memory fit are never relaxed.
     """
     if need.model is not None:
         return _decide_named(policy, state, need, now)
@@ -184,7 +188,10 @@ def _rank(scored: Scored) -> tuple[float, str]:
 def _decide_named(policy: Policy, state: FleetState, need: Need, now: float) -> Decision:
     name = policy.find_model(need.model or "")
     if name is None:
-        raise UnknownModel(need.model or "", policy.nearest_model(need.model or ""))
+        nearest = policy.nearest_model(need.model or "", need.allowed)
+        raise UnknownModel(need.model or "", nearest)
+    if not _allowed(name, need):
+        raise ModelNotAllowed(name)
     own = policy.by_model.get(name, [])
     named = _admitted(policy, state, own, need, now)
     if named:
@@ -220,8 +227,14 @@ def _can(candidate: Candidate, need: Need) -> bool:
     return any(task != "embedding" for task in capabilities)
 
 
+def _allowed(model: str, need: Need) -> bool:
+    return need.allowed is None or model in need.allowed
+
+
 def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: float) -> str:
     """Return the reason code why this offering cannot take the request, or ''."""
+    if need.allowed is not None and candidate.model_name not in need.allowed:
+        return "not_allowed"
     if offering.unusable:
         return offering.unusable
     breaker = offering.breaker
@@ -278,7 +291,7 @@ def _cost_refusal(candidate: Candidate, need: Need) -> str:
 
 def cheapest_bound_nusd(policy: Policy, need: Need) -> int:
     """Return the lowest bound among the models able to do the task; 0 if none has a price."""
-    able = (c for c in policy.candidates if _can(c, need))
+    able = (c for c in policy.candidates if _can(c, need) and _allowed(c.model_name, need))
     bounds = (c.cost_bound_nusd(need.prompt_tokens, need.output_tokens) for c in able)
     return min((bound for bound in bounds if bound is not None), default=0)
 
@@ -422,7 +435,9 @@ def alternatives(policy: Policy, decision: Decision) -> list[str]:
     """Return the names of the models that would stand in, in order, without the chosen one."""
     chosen = decision.ranked[0].candidate.model_name
     names = dict.fromkeys(
-        model for model in policy.chain_for(chosen, decision.need.task) if model in policy.by_model
+        model
+        for model in policy.chain_for(chosen, decision.need.task)
+        if model in policy.by_model and _allowed(model, decision.need)
     )
     for scored in decision.ranked:
         names[scored.candidate.model_name] = None

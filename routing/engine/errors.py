@@ -3,6 +3,8 @@
 RoutingError                 nothing of ours below is raised outside of this tree
 ├── NoCandidate              no offering survived the filter
 ├── UnknownModel             the caller named a model that the catalogue does not hold
+├── ModelNotAllowed          the caller named a model that its key may not use
+├── Unidentified             the caller sent no API key, or none that is valid
 ├── AttemptsFailed           every attempt failed; carries what each one met
 ├── DeadlineExceeded         the caller's time ran out before anybody answered
 ├── NotReady                 no policy is loaded yet, or records cannot be kept
@@ -67,6 +69,28 @@ class UnknownModel(RoutingError):
         super().__init__(f"The model '{name}' is not in the catalogue.{hint}")
         self.name = name
         self.nearest = nearest
+
+
+class ModelNotAllowed(RoutingError):
+    """Raised when the caller names a model that its API key, or its tenant, may not use."""
+
+    code = "not_allowed"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Your API key may not use the model '{name}'.")
+        self.name = name
+
+
+class Unidentified(RoutingError):
+    """Raised when a caller has no valid API key; the same words whatever is wrong with it."""
+
+    code = "invalid_api_key"
+
+    def __init__(self, *, given: bool) -> None:
+        if given:
+            super().__init__("This API key is not valid: it is unknown, expired or revoked.")
+        else:
+            super().__init__("Send an API key, with the header 'Authorization: Bearer ao_…'.")
 
 
 class DeadlineExceeded(RoutingError):

@@ -7,6 +7,7 @@ their prices in nano-dollars, and the part of their score that no measurement mo
 import difflib
 from decimal import Decimal
 
+from routing.engine.callers import Caller, callers_by_digest
 from routing.engine.catalog import (
     DEFAULT_PROFILES,
     TIER_RANK,
@@ -15,9 +16,11 @@ from routing.engine.catalog import (
     ModelSpec,
     OfferingSpec,
     PolicyDocument,
+    PriceSpec,
     ProfileSpec,
 )
 from routing.engine.memory import load_key, planned_need_gb
+from routing.engine.prices import Prices
 
 # Before an offering was ever called: (ms to the first token, ms per token). Ranges of Ollama on a
 # desktop CPU or a small GPU; the first answers replace them (see OfferingState.observe).
@@ -129,6 +132,16 @@ class Policy:
         chains = [c for c in document.chains if c.enabled]
         self._chain_for_model: dict[str, ChainSpec] = {c.for_model: c for c in chains}
         self._chain_for_task: dict[str | None, ChainSpec] = {c.for_task: c for c in chains}
+        self.tenants = {t.name: t for t in document.tenants if t.enabled}
+        self.keys = {k.name: k for k in document.keys if k.enabled and k.tenant in self.tenants}
+        # By the keyed hash of the whole token: who comes with which key.
+        self.caller_by_digest: dict[bytes, Caller] = callers_by_digest(
+            self.tenants, self.keys.values(), self.find_model
+        )
+        self.budgets = tuple(b for b in document.budgets if b.enabled)
+        self.host_costs = {cost.host: cost for cost in document.host_costs}
+        self.savings = document.savings
+        self._prices = Prices(document.prices, self.models)
         self._ordered: dict[tuple[str, str, int], list[tuple[float, Candidate]]] = {}
         self._by_name: dict[str, list[Candidate]] = {}
         self.baseline = self._baseline()
@@ -223,8 +236,14 @@ class Policy:
                 return spelling
         return None
 
-    def nearest_model(self, name: str) -> str | None:
-        return next(iter(difflib.get_close_matches(name, list(self.models), n=1)), None)
+    def nearest_model(self, name: str, allowed: frozenset[str] | None = None) -> str | None:
+        """Return the name most like `name`, of the models that may be told of."""
+        known = [model for model in self.models if allowed is None or model in allowed]
+        return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+    def price_at(self, model: str, when_s: float) -> PriceSpec | None:
+        """Return what a model costs at `when_s` (epoch seconds); None where it is not known."""
+        return self._prices.at(model, when_s)
 
 
 EMPTY_POLICY = Policy(PolicyDocument())

@@ -27,6 +27,15 @@ MaxWait = Annotated[
         description="Longest wait for a place, or for a breaker to let calls through, in ms.",
     ),
 ]
+Tag = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern="^[ -~]+$",
+        description="What the work is for, for budgets and reports; printable ASCII.",
+    ),
+]
 Prompt = Annotated[str, Meta(min_length=1, description="What the model is asked.")]
 
 
@@ -46,6 +55,7 @@ class SelectRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     taskType: TaskType
     requirements: SelectRequirements | None = None
     explain: bool = False
+    tag: Tag | None = None
 
 
 class RouteRequirements(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -70,6 +80,7 @@ class RouteRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     explain: bool = False
     stream: bool = False
     commit: Commit | None = None
+    tag: Tag | None = None
 
 
 class SystemMetrics(msgspec.Struct):

@@ -61,17 +61,20 @@ class LaneDoor:
         await _send(reply, receive, send)
 
     async def _reply(self, lane: Lane, scope: Scope, receive: Receive) -> Reply:
-        key = self._check(lane, scope)
+        key, authorization = self._check(lane, scope)
         runtime = self._runtime()
         if runtime is None:
             raise NotReady("The service is starting; try again in a moment.")
+        # Before the body is read: a stranger's is not worth the memory.
+        caller = runtime.identify(authorization)
         body = await _body(receive) if lane.request is not None else b""
         with _CallerWatch(receive):
-            return await lane.answer(runtime, body, key)
+            return await lane.answer(runtime, body, key, caller)
 
-    def _check(self, lane: Lane, scope: Scope) -> bytes:
-        """Refuse what must not come in; return the Idempotency-Key, if there is one."""
+    def _check(self, lane: Lane, scope: Scope) -> tuple[bytes, bytes | None]:
+        """Refuse what must not come in; return Idempotency-Key and Authorization, if given."""
         content_type = host = key = b""
+        authorization: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
@@ -82,6 +85,9 @@ class LaneDoor:
             elif name == b"idempotency-key":
                 # An empty one is refused rather than taken for none.
                 key = value or b" "
+            elif name == b"authorization":
+                # Sent twice, neither is believed.
+                authorization = value if authorization is None else authorization + b"," + value
         if not self._hosts.get(host) and not self._ask_host(host):
             raise BadRequest(
                 "This Host header is not allowed; add the name to ORCHESTRA_ALLOWED_HOSTS.",
@@ -89,7 +95,7 @@ class LaneDoor:
             )
         if lane.request is not None:
             require_json(content_type)
-        return key
+        return key, authorization
 
     def _ask_host(self, host: bytes) -> bool:
         allowed = self._host_allowed(host.decode("latin-1"))

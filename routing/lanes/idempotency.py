@@ -76,16 +76,20 @@ class Idempotency:
         self._making: dict[str, asyncio.Future[None]] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
-    async def once(self, path: str, key: bytes, body: bytes, answer: Answer) -> Reply:
+    async def once(
+        self, path: str, key: bytes, body: bytes, answer: Answer, *, scope: bytes = b""
+    ) -> Reply:
         """Return the reply to this request: `answer()`'s, or the one that was given before.
+
+        `scope` tells callers apart: the same key from two of them is two requests.
 
         Raises BadRequest for a key that cannot be used, that was used for another request, or
         whose request takes too long; Unavailable without Redis; and what `answer` raises.
         """
         text = _checked(key)
-        name = self._hash(b"key", path.encode() + b"\0" + key).hex()
+        name = self._hash(b"key", path.encode() + b"\0" + scope + b"\0" + key).hex()
         fingerprint = self._hash(b"request", path.encode() + b"\0" + _canonical(body))
-        seal = self._seal(key)
+        seal = self._seal(scope + b"\0" + key)
         try:
             async with asyncio.timeout(JOIN_LIMIT_S) as limit:
                 found = await self._claim_or_answer(name, fingerprint)

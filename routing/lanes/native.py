@@ -5,6 +5,7 @@ import math
 
 import msgspec
 
+from routing.engine.callers import Caller
 from routing.engine.catalog import Priority
 from routing.engine.decide import Decision, Need, alternatives, explain
 from routing.engine.errors import NoCandidate, RoutingError
@@ -41,7 +42,7 @@ _NO_ROUTE = RouteRequirements()
 _NORMAL: Priority = "normal"
 
 
-async def select_model(runtime: Runtime, body: bytes) -> Reply:
+async def select_model(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     """Answer which model would take the request, without calling it."""
     runtime.admit()
     try:
@@ -50,7 +51,7 @@ async def select_model(runtime: Runtime, body: bytes) -> Reply:
         raise bad_request(exc, SelectRequest) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise bad_json(exc) from exc
-    need = _need(runtime, request.taskType, request.requirements or _NO_SELECT)
+    need = _need(runtime, caller, request, request.requirements or _NO_SELECT)
     exchange = Exchange(runtime, "select", need)
     try:
         decision = exchange.decide()
@@ -64,7 +65,7 @@ async def select_model(runtime: Runtime, body: bytes) -> Reply:
     return Reply(200, encode(response))
 
 
-async def route_request(runtime: Runtime, body: bytes) -> Reply:
+async def route_request(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     """Choose a model, call it with the prompt, fail over where needed, and answer."""
     runtime.admit()
     try:
@@ -74,7 +75,8 @@ async def route_request(runtime: Runtime, body: bytes) -> Reply:
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise bad_json(exc) from exc
     wanted = request.requirements or _NO_ROUTE
-    need = _need(runtime, request.taskType, wanted, prompt_tokens=estimate_tokens(request.prompt))
+    tokens = estimate_tokens(request.prompt)
+    need = _need(runtime, caller, request, wanted, prompt_tokens=tokens)
     embed = request.taskType == "embedding"
     if embed and request.stream:
         raise _no_stream()
@@ -126,7 +128,8 @@ def _no_stream() -> BadRequest:
 
 def _need(
     runtime: Runtime,
-    task: str,
+    caller: Caller,
+    request: SelectRequest | RouteRequest,
     wanted: SelectRequirements | RouteRequirements,
     *,
     prompt_tokens: int = 0,
@@ -134,13 +137,18 @@ def _need(
     priority = wanted.priority or _NORMAL
     limit = wanted.costLimit
     return Need(
-        task=task,
+        task=request.taskType,
         priority=priority,
         floor=runtime.policy.floor(priority, wanted.complexity, wanted.qualityRequirement),
         prompt_tokens=prompt_tokens,
         max_tokens=wanted.maxTokens,
         # Rounded down: a bound above the limit by a fraction of a nano-dollar is above it.
         cost_limit_nusd=None if limit is None else math.floor(limit * 1e9),
+        tenant=caller.tenant,
+        key=caller.key,
+        tag=request.tag or "",
+        allowed=caller.allowed,
+        share=caller.share,
     )
 
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from routing.engine.callers import Caller
 from routing.engine.catalog import TASK_TYPES, Commit
 from routing.engine.decide import Decision, Need
 from routing.engine.errors import RoutingError
 from routing.engine.policy import Candidate
-from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Temperature, encode
+from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Tag, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
 from routing.lanes.problems import (
@@ -90,6 +91,12 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
+class Metadata(msgspec.Struct):
+    """OpenAI's free key-value pairs; of ours is `tag`, the rest is ignored."""
+
+    tag: Tag | None = None
+
+
 class ChatRequest(msgspec.Struct):
     """What OpenAI's clients send. Parameters that are not named here are handed on or ignored."""
 
@@ -105,6 +112,7 @@ class ChatRequest(msgspec.Struct):
     tools: list[dict[str, Any]] | None = None
     response_format: ResponseFormat | None = None
     max_wait_ms: MaxWait | None = None
+    metadata: Metadata | None = None
 
 
 class AnswerMessage(msgspec.Struct, omit_defaults=True):
@@ -163,16 +171,21 @@ class Ask:
         return self.request.max_completion_tokens or self.request.max_tokens
 
     @property
+    def tag(self) -> str:
+        metadata = self.request.metadata
+        return (metadata.tag or "") if metadata else ""
+
+    @property
     def wants_usage(self) -> bool:
         options = self.request.stream_options
         return options is not None and options.include_usage
 
 
-async def chat_completions(runtime: Runtime, body: bytes) -> Reply:
+async def chat_completions(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     """Answer a chat, streamed or whole."""
     runtime.admit()
     ask = _decode(body)
-    need = _need(runtime, ask)
+    need = _need(ask, caller)
     exchange = Exchange(runtime, "chat", need)
     exchange.stream = bool(ask.request.stream)
     try:
@@ -223,7 +236,7 @@ def _decode(body: bytes) -> Ask:
     return Ask(request, raw["messages"], params)
 
 
-def _need(runtime: Runtime, ask: Ask) -> Need:
+def _need(ask: Ask, caller: Caller) -> Need:
     """Return the need: `auto` and `auto:<task>` select, anything else is a model's name."""
     task, model = "completion", None
     name = ask.request.model
@@ -236,7 +249,17 @@ def _need(runtime: Runtime, ask: Ask) -> Need:
     elif name != AUTO:
         model = name
     tokens = sum(_message_tokens(m.content) for m in ask.request.messages)
-    return Need(task=task, prompt_tokens=tokens, max_tokens=ask.max_tokens, model=model)
+    return Need(
+        task=task,
+        prompt_tokens=tokens,
+        max_tokens=ask.max_tokens,
+        model=model,
+        tenant=caller.tenant,
+        key=caller.key,
+        tag=ask.tag,
+        allowed=caller.allowed,
+        share=caller.share,
+    )
 
 
 def _message_tokens(content: str | list[Part] | None) -> int:

@@ -12,11 +12,13 @@ from routing.engine.errors import (
     Crowded,
     DeadlineExceeded,
     LoadRefused,
+    ModelNotAllowed,
     NoCandidate,
     NotReady,
     ProviderError,
     RefusedByUpstream,
     RoutingError,
+    Unidentified,
     UnknownModel,
     UpstreamBusy,
     UpstreamTimeout,
@@ -38,6 +40,8 @@ TITLES: dict[str, str] = {
     "no_model_available": "No model can take this request now",
     "cost_limit_exceeded": "Every model could cost more than the limit",
     "context_length_exceeded": "The prompt fits no model's context",
+    "not_allowed": "The API key may not use the model",
+    "invalid_api_key": "There is no valid API key",
     "model_not_found": "The model is not in the catalogue",
     "all_attempts_failed": "Every permitted model was tried and failed",
     "memory_fit": "The model does not fit its host's memory now",
@@ -113,8 +117,8 @@ def failure_of(exc: RoutingError) -> Failure:
         return Failure(exc.status, exc.code, str(exc), exc.fields, headers=headers)
     if isinstance(exc, NoCandidate):
         return _no_candidate(exc)
-    if isinstance(exc, UnknownModel):
-        return Failure(404, exc.code, str(exc), (_model_field(exc),))
+    if isinstance(exc, UnknownModel | ModelNotAllowed | Unidentified):
+        return _not_granted(exc)
     if isinstance(exc, RefusedByUpstream):
         return _refused(exc)
     if isinstance(exc, AttemptsFailed):
@@ -128,6 +132,15 @@ def failure_of(exc: RoutingError) -> Failure:
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")
     return internal_error()
+
+
+def _not_granted(exc: UnknownModel | ModelNotAllowed | Unidentified) -> Failure:
+    if isinstance(exc, UnknownModel):
+        return Failure(404, exc.code, str(exc), (_model_field(exc),))
+    if isinstance(exc, ModelNotAllowed):
+        one = ProblemField("/model", str(exc), "GET /v1/models lists those it may use.")
+        return Failure(403, exc.code, str(exc), (one,))
+    return Failure(401, exc.code, str(exc), headers={"www-authenticate": "Bearer"})
 
 
 def internal_error() -> Failure:
@@ -151,6 +164,9 @@ def _no_candidate(exc: NoCandidate) -> Failure:
         detail = "Every model that could answer may cost more than costLimit; raise it."
         at = ProblemField("/requirements/costLimit", "Too low for every model.", "Raise it.")
         return Failure(402, "cost_limit_exceeded", detail, (at,), told)
+    if exc.only_because("not_allowed"):
+        detail = "Your API key may use none of the models that can do this; see GET /v1/models."
+        return Failure(403, "not_allowed", detail)
     if exc.only_because("context_length"):
         detail = "Prompt and maxTokens together fit no model's context; shorten one of them."
         return Failure(422, TOO_LONG, detail, candidates=told)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import socket
 import time
 import uuid
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from routing.coordination.reservations import Reservations
 from routing.engine.breaker import BreakerState
+from routing.engine.callers import ANONYMOUS, Caller
 from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
 from routing.engine.hedging import HedgeBudget
@@ -21,6 +23,7 @@ from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
 from routing.lanes import load_news
+from routing.lanes.doorkeeper import Doorkeeper
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
@@ -58,10 +61,12 @@ class Runtime:
         recorder: Recorder,
         resolve_secret: Callable[[str], str],
         worker: str = "",
+        doorkeeper: Doorkeeper | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.recorder = recorder
         self.worker = worker
+        self.doorkeeper = doorkeeper or Doorkeeper(secrets.token_bytes(32))
         # Every node may have a `web-0`, and a restarted one is another: this one is unique.
         self.identity = f"{worker}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.clock = clock
@@ -104,6 +109,14 @@ class Runtime:
     def require_policy(self) -> None:
         if not self.ready:
             raise NotReady("No policy is loaded yet; try again in a moment.")
+
+    def identify(self, authorization: bytes | None) -> Caller:
+        """Return who sent this Authorization header; raises Unidentified, NotReady."""
+        if authorization is None and not self.doorkeeper.required:
+            return ANONYMOUS
+        # Without a policy every key would seem unknown.
+        self.require_policy()
+        return self.doorkeeper.caller(self.policy, authorization)
 
     def live(self, candidate: Candidate) -> OfferingState | None:
         """Return the state of an offering, or None if the policy dropped it meanwhile."""

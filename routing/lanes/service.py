@@ -11,10 +11,12 @@ from routing.coordination.breakers import ProbeClaims
 from routing.coordination.reservations import Reservations
 from routing.coordination.slots import SlotKeeper
 from routing.lanes.bus import StateBus
+from routing.lanes.doorkeeper import Doorkeeper
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.loading import FleetLoader
 from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
+from routing.policy.tokens import digest_key
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
 from telemetry.queue_news import EndpointQueue, QueueNews, busy
 from telemetry.recorder import Recorder
@@ -42,9 +44,13 @@ class DataPlane:
         resolve_secret: Callable[[str], str],
         secret: str,
         idempotency_ttl_s: float,
+        require_keys: bool = False,
     ) -> None:
         self.runtime = Runtime(
-            recorder=Recorder(spool_dir, worker), resolve_secret=resolve_secret, worker=worker
+            recorder=Recorder(spool_dir, worker),
+            resolve_secret=resolve_secret,
+            worker=worker,
+            doorkeeper=Doorkeeper(digest_key(secret), required=require_keys),
         )
         self.runtime.idempotency = Idempotency(
             AnswerStore(redis_url), secret, keep_s=idempotency_ttl_s

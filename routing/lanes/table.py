@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from routing.engine.callers import ANONYMOUS, Caller
 from routing.lanes import native, native_stream, openai_chat, openai_models
 from routing.lanes.contracts import (
     Problem,
@@ -21,7 +22,7 @@ from routing.lanes.problems import Failure
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
 
-Handler = Callable[[Runtime, bytes], Awaitable[Reply]]
+Handler = Callable[[Runtime, bytes, Caller], Awaitable[Reply]]
 ErrorShape = Callable[[Failure, str | None], Reply]
 
 
@@ -39,22 +40,28 @@ class Lane:
     response: Any = None
     error: Any = Problem
     error_shape: ErrorShape = Reply.problem
-    errors: tuple[int, ...] = (400, 413, 415, 500, 502, 503, 504)
+    errors: tuple[int, ...] = (400, 401, 413, 415, 500, 502, 503, 504)
     streams: bool = False
     events: tuple[str, ...] = ()  # the names of a stream's events, where they have any
     keyed: bool = False  # honours Idempotency-Key
 
-    async def answer(self, runtime: Runtime, body: bytes, key: bytes = b"") -> Reply:
-        """Return the reply to one request; with a key, the same one to the same request.
+    async def answer(
+        self, runtime: Runtime, body: bytes, key: bytes = b"", caller: Caller = ANONYMOUS
+    ) -> Reply:
+        """Return the reply to one request; with an Idempotency-Key, the same to its caller's same.
 
         Raises RoutingError.
         """
         if not key or not self.keyed:
-            return await self.handler(runtime, body)
+            return await self.handler(runtime, body, caller)
         if runtime.idempotency is None:
             raise Unavailable("This process keeps no answers; leave the Idempotency-Key out.")
         return await runtime.idempotency.once(
-            self.path, key, body, lambda: self.handler(runtime, body)
+            self.path,
+            key,
+            body,
+            lambda: self.handler(runtime, body, caller),
+            scope=caller.scope,
         )
 
 
@@ -68,7 +75,7 @@ LANES: tuple[Lane, ...] = (
         handler=native.select_model,
         request=SelectRequest,
         response=SelectResponse,
-        errors=(400, 402, 413, 415, 422, 500, 503),
+        errors=(400, 401, 402, 403, 413, 415, 422, 500, 503),
     ),
     Lane(
         method="POST",
@@ -79,7 +86,7 @@ LANES: tuple[Lane, ...] = (
         handler=native.route_request,
         request=RouteRequest,
         response=RouteResponse,
-        errors=(400, 402, 409, 413, 415, 422, 500, 502, 503, 504),
+        errors=(400, 401, 402, 403, 409, 413, 415, 422, 500, 502, 503, 504),
         keyed=True,
         streams=True,
         events=native_stream.EVENTS,
@@ -95,7 +102,7 @@ LANES: tuple[Lane, ...] = (
         response=openai_chat.ChatCompletion,
         error=openai_chat.ErrorBody,
         error_shape=openai_chat.error_reply,
-        errors=(400, 402, 404, 409, 413, 415, 422, 500, 502, 503, 504),
+        errors=(400, 401, 402, 403, 404, 409, 413, 415, 422, 500, 502, 503, 504),
         streams=True,
         keyed=True,
     ),
@@ -109,7 +116,7 @@ LANES: tuple[Lane, ...] = (
         response=openai_models.ModelList,
         error=openai_chat.ErrorBody,
         error_shape=openai_chat.error_reply,
-        errors=(503,),
+        errors=(401, 503),
     ),
 )
 BY_ROUTE: dict[tuple[str, str], Lane] = {(lane.method, lane.path): lane for lane in LANES}

@@ -81,5 +81,12 @@ def waiter_for(
     candidate: Candidate, live: OfferingState, need: Need, at: float, longest_s: float
 ) -> Waiter:
     """Return who waits since `at`, with the future that its pass will come in."""
-    ticket = Ticket(offering=live.id, rank=RANKS[need.priority], at=at, longest_s=longest_s)
+    ticket = Ticket(
+        offering=live.id,
+        rank=RANKS[need.priority],
+        at=at,
+        longest_s=longest_s,
+        tenant=need.tenant,
+        share=need.share,
+    )
     return Waiter(ticket, candidate, live, need, asyncio.get_running_loop().create_future())

@@ -1,25 +1,38 @@
-"""The policy's tables as one value: ten queries, however many rows."""
+"""The policy's tables as one value: sixteen queries, however many rows."""
 
 from collections import defaultdict
 
 from django.db import transaction
+from django.db.models import F
 
 from routing.engine.catalog import (
+    BudgetSpec,
     ChainSpec,
     EndpointSpec,
+    HostCostSpec,
+    KeySpec,
     ModelSpec,
     OfferingSpec,
     PolicyDocument,
+    PriceSpec,
     ProfileSpec,
+    SavingsSpec,
+    TenantSpec,
 )
 from routing.models import (
+    ApiKey,
+    Budget,
     ChainEntry,
     Endpoint,
     FallbackChain,
+    HostCost,
     Model,
     Offering,
     PolicyVersion,
+    Price,
     RoutingProfile,
+    Savings,
+    Tenant,
 )
 
 _ATTEMPTS = 5
@@ -60,6 +73,12 @@ def _read(version: int) -> PolicyDocument:
         offerings=_offerings(),
         chains=_chains(),
         profiles=_profiles(),
+        tenants=_tenants(),
+        keys=_keys(),
+        prices=_prices(),
+        host_costs=_host_costs(),
+        budgets=_budgets(),
+        savings=_savings(),
         version=version,
     )
 
@@ -117,3 +136,44 @@ def _chains() -> tuple[ChainSpec, ...]:
 def _profiles() -> tuple[ProfileSpec, ...]:
     rows = RoutingProfile.objects.order_by("id").values(*ProfileSpec.__struct_fields__)
     return tuple(ProfileSpec(**row) for row in rows)
+
+
+def _tenants() -> tuple[TenantSpec, ...]:
+    rows = Tenant.objects.order_by("name").values(*TenantSpec.__struct_fields__)
+    return tuple(
+        TenantSpec(**{**row, "allowed_models": tuple(row["allowed_models"])}) for row in rows
+    )
+
+
+def _keys() -> tuple[KeySpec, ...]:
+    fields = [name for name in KeySpec.__struct_fields__ if name != "tenant"]
+    rows = ApiKey.objects.order_by("name").values(*fields, tenant_name=F("tenant__name"))
+    return tuple(
+        KeySpec(
+            tenant=row.pop("tenant_name"),
+            **{**row, "allowed_models": tuple(row["allowed_models"])},
+        )
+        for row in rows
+    )
+
+
+def _prices() -> tuple[PriceSpec, ...]:
+    fields = [name for name in PriceSpec.__struct_fields__ if name != "model"]
+    rows = Price.objects.order_by("model__name", "valid_from").values(
+        *fields, model_name=F("model__name")
+    )
+    return tuple(PriceSpec(model=row.pop("model_name"), **row) for row in rows)
+
+
+def _host_costs() -> tuple[HostCostSpec, ...]:
+    rows = HostCost.objects.order_by("host").values(*HostCostSpec.__struct_fields__)
+    return tuple(HostCostSpec(**row) for row in rows)
+
+
+def _budgets() -> tuple[BudgetSpec, ...]:
+    return tuple(budget.spec() for budget in Budget.objects.order_by("name"))
+
+
+def _savings() -> SavingsSpec:
+    row = Savings.objects.values(*SavingsSpec.__struct_fields__).first()
+    return SavingsSpec(**row) if row else SavingsSpec()

@@ -1,5 +1,6 @@
 """The policy as a YAML file: exported, checked and applied; docs/policy.md has its fields."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,7 @@ from routing.policy.reading import Reading, Unreadable
 from routing.policy.report import Finding, Report
 from routing.policy.rules import Problem
 from routing.policy.store import Store
-from routing.policy.tables import FIELDS, KINDS, Spec
+from routing.policy.tables import FIELDS, KINDS, SINGLE, Spec, moment, objects
 
 WIDTH = 120
 
@@ -85,11 +86,11 @@ def _line(path: str, lines: dict[str, int]) -> int | None:
 
 def to_yaml(document: PolicyDocument) -> str:
     """Return a document as YAML that reads back as the same document."""
-    sections = {
-        kind: [_told(spec) for spec in getattr(document, kind)]
-        for kind in KINDS
-        if getattr(document, kind)
-    }
+    sections: dict[str, Any] = {}
+    for kind in KINDS:
+        told = [_told(spec) for spec in objects(document, kind)]
+        if any(told):
+            sections[kind] = told[0] if kind in SINGLE else told
     return (
         yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
         if sections
@@ -120,6 +121,10 @@ def _price(dumper: Any, value: Decimal) -> Any:
 
 
 _Dumper.add_representer(Decimal, _price)
+_Dumper.add_representer(
+    datetime,
+    lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:timestamp", moment(value)),
+)
 _Dumper.add_representer(
     tuple,
     lambda dumper, value: dumper.represent_sequence(

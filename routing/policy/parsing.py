@@ -5,13 +5,14 @@ import re
 import types
 import typing
 from collections.abc import Iterable
+from datetime import UTC
 from typing import Any
 
 import msgspec
 
-from routing.engine.catalog import EndpointSpec
-from routing.policy.rules import FIELD_RULES, Problem
-from routing.policy.tables import FIELDS, KINDS, Spec, key
+from routing.engine.catalog import EndpointSpec, PriceSpec
+from routing.policy.rules import FIELD_RULES, Problem, spec_problems
+from routing.policy.tables import FIELDS, KINDS, SINGLE, Spec, key
 
 PRUNE = "prune"
 
@@ -24,6 +25,7 @@ _WORDS = {
     "bool": "true or false",
     "array": "a list",
     "object": "a mapping",
+    "datetime": "a date and time",
     "null": "nothing",
 }
 
@@ -67,6 +69,9 @@ class Parsed:
             self._add(name, "Versions are counted, not given; take it out.")
         elif name not in KINDS:
             self._add(name, f"Unknown field{nearest(name, [*KINDS, PRUNE])}")
+        elif name in SINGLE:
+            one = self._object(name, name, value)
+            self.items[name] = [one] if one is not None else []
         elif not isinstance(value, list):
             self._add(name, "Write a list; `[]` for none.")
         else:
@@ -91,7 +96,10 @@ class Parsed:
         if len(self.problems) > before:
             self.broken[kind].add(str(value.get("name")))
             return None
-        return Item(path, _normal(KINDS[kind](**given)))
+        spec = _normal(KINDS[kind](**given))
+        for problem in spec_problems(spec):
+            self._add(f"{path}.{problem.path}", problem.message)
+        return Item(path, spec)
 
     def _field(self, path: str, spec: type[Spec], field: Any, value: Any) -> Any:
         try:
@@ -115,6 +123,8 @@ def _normal(spec: Spec) -> Spec:
     """Return the value as it is stored."""
     if isinstance(spec, EndpointSpec):
         return msgspec.structs.replace(spec, base_url=spec.base_url.rstrip("/"))
+    if isinstance(spec, PriceSpec):
+        return msgspec.structs.replace(spec, valid_from=spec.valid_from.astimezone(UTC))
     return spec
 
 
@@ -128,6 +138,7 @@ def _explained(path: str, error: str, wanted: Any) -> tuple[str, str]:
         return path + where, (
             f"Unknown value {value}{nearest(value, allowed)} It is one of {', '.join(allowed)}."
         )
+    what = what.replace("RFC3339 encoded datetime", "date and time; write 2026-01-31T00:00:00Z")
     for word, plain in _WORDS.items():
         what = re.sub(rf"`{word}( \| null)?`", plain, what)
     hint = "; put it in quotes" if "Expected text, got" in what and "null" not in what else ""

@@ -8,7 +8,7 @@ from routing.policy import rules
 from routing.policy.parsing import Parsed, nearest
 from routing.policy.report import Change, FieldChange
 from routing.policy.rules import Problem
-from routing.policy.tables import KINDS, Tables
+from routing.policy.tables import KINDS, Tables, loose_names
 
 
 class Plan:
@@ -26,7 +26,13 @@ class Plan:
         self.errors += self._listed_chains()
         self.errors += self._other_chains()
         self.errors += self._rival_chains()
-        self.warnings = [*self._skipped_members(), *self._exposed_keys()]
+        self.errors += self._shared_digests()
+        self.errors += self._loose_names(known_before=False)
+        self.warnings = [
+            *self._skipped_members(),
+            *self._exposed_keys(),
+            *self._loose_names(known_before=True),
+        ]
         self.changes = tuple(self._changes())
 
     def _repeated(self) -> Iterator[Problem]:
@@ -45,7 +51,7 @@ class Plan:
             after.kind(kind).update(
                 {item.key: item.spec for item in self.parsed.items.get(kind, ())}
             )
-        after.drop_orphans(kept={name for kind, name in self.paths if kind == "offerings"})
+        after.drop_orphans(kept=self.paths)
         return after
 
     def _path(self, kind: str, name: str) -> str | None:
@@ -70,6 +76,12 @@ class Plan:
                 yield from self._unknown("models", chain.for_model, f"{path}.for_model")
                 for index, member in enumerate(chain.models):
                     yield from self._unknown("models", member, f"{path}.models[{index}]")
+        for name, api_key in self.after.keys.items():
+            if path := self._path("keys", name):
+                yield from self._unknown("tenants", api_key.tenant, f"{path}.tenant")
+        for name, price in self.after.prices.items():
+            if path := self._path("prices", name):
+                yield from self._unknown("models", price.model, f"{path}.model")
 
     def _unknown(self, kind: str, name: str, path: str) -> Iterator[Problem]:
         known = self.after.kind(kind)
@@ -120,6 +132,25 @@ class Plan:
             away = parts.hostname not in ("localhost", "127.0.0.1", "::1")
             if path and endpoint.api_key_ref and parts.scheme == "http" and away:
                 yield Problem(f"{path}.base_url", "The key travels unencrypted; use https.")
+
+    def _shared_digests(self) -> Iterator[Problem]:
+        owners: dict[str, str] = {}
+        for name, api_key in self.after.keys.items():
+            owner = owners.setdefault(api_key.digest, name)
+            path = self._path("keys", name) or self._path("keys", owner)
+            if owner != name and path is not None:
+                yield Problem(f"{path}.digest", f"{owner} and {name} are the same key; keep one.")
+
+    def _loose_names(self, *, known_before: bool) -> Iterator[Problem]:
+        """Yield names of what is not there, in objects that outlive what they name.
+
+        In an object that was stored with such a name it is a warning, for an export must apply.
+        """
+        before = {(loose.kind, loose.key, loose.name) for loose in loose_names(self.before)}
+        for loose in loose_names(self.after):
+            path = self._path(loose.kind, loose.key)
+            if path and ((loose.kind, loose.key, loose.name) in before) == known_before:
+                yield from self._unknown(loose.wanted, loose.name, f"{path}.{loose.field}")
 
     def _changes(self) -> Iterator[Change]:
         for kind, spec in KINDS.items():

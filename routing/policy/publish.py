@@ -17,13 +17,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from routing.models import (
+    ApiKey,
+    Budget,
     ChainEntry,
     Endpoint,
     FallbackChain,
+    HostCost,
     Model,
     Offering,
     PolicyVersion,
+    Price,
     RoutingProfile,
+    Savings,
+    Tenant,
 )
 from routing.policy import snapshot
 from routing.policy.export import document_from_orm, policy_version
@@ -31,7 +37,20 @@ from telemetry.redis_names import POLICY_VERSION
 
 logger = logging.getLogger(__name__)
 
-TABLES = (Model, Endpoint, Offering, FallbackChain, ChainEntry, RoutingProfile)
+TABLES = (
+    Model,
+    Endpoint,
+    Offering,
+    FallbackChain,
+    ChainEntry,
+    RoutingProfile,
+    Tenant,
+    ApiKey,
+    Price,
+    HostCost,
+    Budget,
+    Savings,
+)
 CONNECT_TIMEOUT_S = 1.0
 TIMEOUT_S = 3.0
 # Any constant: what holds it is publishing.

@@ -7,16 +7,32 @@ A chain rule sees the models too and returns every problem it finds.
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from routing.engine.catalog import ChainSpec, EndpointSpec, ModelSpec, OfferingSpec
+from routing.engine.catalog import (
+    TASK_TYPES,
+    BudgetSpec,
+    ChainSpec,
+    EndpointSpec,
+    HostCostSpec,
+    KeySpec,
+    ModelSpec,
+    OfferingSpec,
+    PriceSpec,
+    SavingsSpec,
+    TenantSpec,
+)
 
 PRICE_DECIMALS = 9  # whole nano-dollars per thousand tokens
 HIGHEST_PRICE_USD = 1_000_000
+HIGHEST_AMOUNT_USD = 1_000_000_000  # in nano-dollars it still fits 64 bits
+MOST_THRESHOLDS = 20
 MOST_BEST_FOR = 50
 LONGEST_BEST_FOR = 60
 LONGEST_NAME = 200
@@ -60,9 +76,12 @@ def _is_word(value: str) -> bool:
     return value.isprintable() and bool(_WORD.fullmatch(value))
 
 
-def endpoint_name(value: str) -> None:
+def slug(value: str) -> None:
     if not _SLUG.fullmatch(value):
         raise ValueError("Use letters, digits, `.`, `_` and `-`, at most 100, a letter first.")
+
+
+endpoint_name = slug  # as migration 0001 knows it
 
 
 def place(value: str) -> None:
@@ -132,6 +151,50 @@ def price(value: Decimal | None) -> None:
         raise ValueError(f"A price has at most {PRICE_DECIMALS} decimals (nano-dollars).")
 
 
+def amount(value: Decimal) -> None:
+    if not value.is_finite() or not 0 <= value <= HIGHEST_AMOUNT_USD:
+        raise ValueError(f"An amount is dollars, from 0 to {HIGHEST_AMOUNT_USD:,}.")
+    exponent = value.normalize().as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > PRICE_DECIMALS:
+        raise ValueError(f"An amount has at most {PRICE_DECIMALS} decimals (nano-dollars).")
+
+
+def zoned(value: datetime | None) -> None:
+    if value is not None and value.utcoffset() is None:
+        raise ValueError("Say in which time zone, e.g. 2026-01-31T00:00:00Z.")
+    if value is not None and not 2000 <= value.year < 2200:
+        raise ValueError("Write a year from 2000 to 2199.")
+
+
+def time_zone(value: str) -> None:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise ValueError("Write a time zone's name, such as UTC or Europe/Zurich.") from exc
+
+
+def thresholds(value: Collection[int]) -> None:
+    if len(value) > MOST_THRESHOLDS or len(set(value)) < len(value):
+        raise ValueError(f"Name each threshold once, at most {MOST_THRESHOLDS}.")
+
+
+def subject(value: str) -> None:
+    if value and (value != value.strip() or not value.isprintable() or len(value) > LONGEST_NAME):
+        raise ValueError(f"Use at most {LONGEST_NAME} printable characters, no blank at the ends.")
+
+
+def prefix(value: str) -> None:
+    if not value.isprintable() or not value.isascii():
+        raise ValueError("Use what the token begins with, as it was shown when it was made.")
+
+
+def allowed_models(value: Collection[str]) -> None:
+    if len(set(value)) < len(value):
+        raise ValueError("Name each model once.")
+    if not all(_is_word(name) for name in value):
+        raise ValueError("A model's name has no blanks; write it as the catalogue does.")
+
+
 def capabilities(value: Collection[str]) -> None:
     if not value:
         raise ValueError("Name at least one task that the model can do.")
@@ -153,7 +216,7 @@ FIELD_RULES: dict[tuple[type, str], Rule] = {
     (ModelSpec, "cost_per_1k_input_usd"): price,
     (ModelSpec, "cost_per_1k_output_usd"): price,
     (ModelSpec, "best_for"): best_for,
-    (EndpointSpec, "name"): endpoint_name,
+    (EndpointSpec, "name"): slug,
     (EndpointSpec, "base_url"): base_url,
     (EndpointSpec, "api_key_ref"): api_key_ref,
     (EndpointSpec, "host"): place,
@@ -162,7 +225,51 @@ FIELD_RULES: dict[tuple[type, str], Rule] = {
     (OfferingSpec, "num_ctx"): num_ctx,
     (OfferingSpec, "keep_alive"): keep_alive,
     (ChainSpec, "name"): title,
+    (TenantSpec, "name"): slug,
+    (TenantSpec, "allowed_models"): allowed_models,
+    (KeySpec, "name"): slug,
+    (KeySpec, "prefix"): prefix,
+    (KeySpec, "allowed_models"): allowed_models,
+    (KeySpec, "expires_at"): zoned,
+    (PriceSpec, "valid_from"): zoned,
+    (PriceSpec, "input_per_1k_usd"): price,
+    (PriceSpec, "output_per_1k_usd"): price,
+    (PriceSpec, "cached_input_per_1k_usd"): price,
+    (PriceSpec, "embedding_per_1k_usd"): price,
+    (PriceSpec, "per_request_usd"): price,
+    (HostCostSpec, "host"): slug,
+    (HostCostSpec, "energy_per_kwh_usd"): amount,
+    (HostCostSpec, "hardware_usd"): amount,
+    (BudgetSpec, "name"): title,
+    (BudgetSpec, "subject"): subject,
+    (BudgetSpec, "time_zone"): time_zone,
+    (BudgetSpec, "limit_usd"): amount,
+    (BudgetSpec, "thresholds"): thresholds,
+    (SavingsSpec, "baseline"): subject,
 }
+
+
+def budget_subject(scope: str, subject: str) -> Iterator[Problem]:
+    """Say whether a budget names what its scope asks for."""
+    if scope == "all" and subject:
+        yield Problem("subject", "The scope `all` has no subject; leave it out.")
+    elif scope != "all" and not subject:
+        yield Problem("subject", f"Name the {scope} that this budget is for.")
+    elif scope == "task" and subject not in TASK_TYPES:
+        yield Problem("subject", f"A task type is one of {', '.join(TASK_TYPES)}.")
+
+
+def budget_action(*, hard: bool, when_exhausted: str) -> Iterator[Problem]:
+    """Say whether what is to be done fits what is promised."""
+    if hard and when_exhausted == "warn":
+        yield Problem("when_exhausted", "A hard budget cannot only warn; make it soft, or refuse.")
+
+
+def spec_problems(spec: object) -> Iterator[Problem]:
+    """Yield what fields of one object say against each other."""
+    if isinstance(spec, BudgetSpec):
+        yield from budget_subject(spec.scope, spec.subject)
+        yield from budget_action(hard=spec.hard, when_exhausted=spec.when_exhausted)
 
 
 def chain_owner(chain: ChainSpec) -> Iterator[Problem]:

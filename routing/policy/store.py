@@ -9,15 +9,21 @@ from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from routing.engine.catalog import ChainSpec, OfferingSpec
+from routing.engine.catalog import ChainSpec, KeySpec, OfferingSpec, PriceSpec
 from routing.models import (
+    ApiKey,
+    Budget,
     ChainEntry,
     Endpoint,
     FallbackChain,
+    HostCost,
     Model,
     Offering,
     Origin,
+    Price,
     RoutingProfile,
+    Savings,
+    Tenant,
 )
 from routing.policy.planning import Plan
 from routing.policy.report import Action, Change
@@ -30,6 +36,18 @@ TABLES: dict[str, type[models.Model]] = {
     "offerings": Offering,
     "chains": FallbackChain,
     "profiles": RoutingProfile,
+    "tenants": Tenant,
+    "keys": ApiKey,
+    "prices": Price,
+    "host_costs": HostCost,
+    "budgets": Budget,
+    "savings": Savings,
+}
+# What their rows are named after.
+RELATED: dict[str, tuple[str, ...]] = {
+    "offerings": ("model", "endpoint"),
+    "keys": ("tenant",),
+    "prices": ("model",),
 }
 
 
@@ -43,14 +61,18 @@ class Store:
 
     def write(self) -> None:
         """Carry out every change: what others refer to comes first and goes last."""
-        self._remove("chains")
-        self._remove("offerings")
-        for kind in ("models", "endpoints", "profiles", "offerings"):
+        for kind in ("chains", "offerings", "keys", "prices", "host_costs", "budgets"):
+            self._remove(kind)
+        for kind in ("models", "endpoints", "profiles", "tenants"):
             self._change(kind)
             self._add(kind)
+        for kind in ("offerings", "keys", "prices", "host_costs", "budgets"):
+            self._change(kind)
+            self._add(kind)
+        self._set_savings()
         self._change_chains()
         self._add("chains")
-        for kind in ("endpoints", "models", "profiles"):
+        for kind in ("endpoints", "models", "profiles", "tenants"):
             self._remove(kind)
         LogEntry.objects.bulk_create(self._history, batch_size=BATCH)
 
@@ -64,10 +86,14 @@ class Store:
 
     def _change(self, kind: str) -> None:
         changes = self._of(kind, "changed")
+        if not changes:
+            return
+        columns = _Columns(kind)
         for name, row in _rows(kind, changes).items():
             fields = [field.field for field in changes[name].fields]
-            for field in changes[name].fields:
-                setattr(row, field.field, _stored(field.new))
+            for column, value in columns.of(self._plan.after.kind(kind)[name]).items():
+                if column.removesuffix("_id") in fields:
+                    setattr(row, column, value)
             _save(row, fields)
             self._note([row], CHANGE, f"changed {', '.join(fields)}")
 
@@ -79,6 +105,14 @@ class Store:
         self._note(created, ADDITION, "added")
         if kind == "chains":
             self._set_members(created)
+
+    def _set_savings(self) -> None:
+        if self._of("savings", "changed"):
+            (spec,) = self._plan.after.savings.values()
+            row, _ = Savings.objects.update_or_create(
+                pk=Savings.ONLY, defaults=msgspec.structs.asdict(spec)
+            )
+            self._note([row], CHANGE, "changed baseline")
 
     def _change_chains(self) -> None:
         changes = self._of("chains", "changed")
@@ -124,9 +158,9 @@ class _Columns:
     """Turns values of one kind into columns, names of others into their ids."""
 
     def __init__(self, kind: str) -> None:
-        refers = kind in ("offerings", "chains")
-        self._models = dict(Model.objects.values_list("name", "pk")) if refers else {}
-        self._endpoints = dict(Endpoint.objects.values_list("name", "pk")) if refers else {}
+        self._models = _ids(Model) if kind in ("offerings", "chains", "prices") else {}
+        self._endpoints = _ids(Endpoint) if kind == "offerings" else {}
+        self._tenants = _ids(Tenant) if kind == "keys" else {}
         self._origin = {"origin": Origin.FILE} if issubclass(TABLES[kind], _TRACKED) else {}
 
     def of(self, spec: Spec) -> dict[str, Any]:
@@ -139,10 +173,20 @@ class _Columns:
             del values["model"], values["endpoint"]
             values["model_id"] = self._models[spec.model]
             values["endpoint_id"] = self._endpoints[spec.endpoint]
+        elif isinstance(spec, KeySpec):
+            del values["tenant"]
+            values["tenant_id"] = self._tenants[spec.tenant]
+        elif isinstance(spec, PriceSpec):
+            del values["model"]
+            values["model_id"] = self._models[spec.model]
         return values | self._origin
 
 
 _TRACKED = (Model, Endpoint, Offering)
+
+
+def _ids(table: type[models.Model]) -> dict[str, int]:
+    return dict(table._default_manager.values_list("name", "pk"))
 
 
 def _rows(kind: str, names: Iterable[str]) -> dict[str, models.Model]:
@@ -151,8 +195,8 @@ def _rows(kind: str, names: Iterable[str]) -> dict[str, models.Model]:
     if not wanted:
         return {}
     found = TABLES[kind]._default_manager.all()
-    if kind == "offerings":
-        found = found.select_related("model", "endpoint")
+    if kind in RELATED:
+        found = found.select_related(*RELATED[kind])
     return {str(row): row for row in found if str(row) in wanted}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestra_site import environ, listening
+from orchestra_site import environ
 from tests.docs.markdown import ROOT
 from tests.docs.test_configuration import Noting
 
@@ -53,7 +53,7 @@ def test_compose_sets_variables_that_the_service_reads() -> None:
 
 def test_compose_publishes_on_loopback_only() -> None:
     services = _yaml("compose.yaml")["services"]
-    listening.refuse_other_hosts(services["orchestra"]["environment"]["API_HOST"])
+    assert environ.is_loopback(services["orchestra"]["environment"]["API_HOST"])
     ports = [port for service in services.values() for port in service.get("ports", ())]
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
 
@@ -62,7 +62,7 @@ def test_the_stateful_set_sets_variables_that_the_service_reads() -> None:
     (container,) = _yaml("kubernetes/statefulset.yaml")["spec"]["template"]["spec"]["containers"]
     given = {variable["name"]: variable["value"] for variable in container["env"]}
     assert given.keys() <= read_variables()
-    listening.refuse_other_hosts(given["API_HOST"])
+    assert environ.is_loopback(given["API_HOST"])
 
 
 def test_the_resources_of_the_kustomization_exist() -> None:

@@ -56,6 +56,14 @@ def test_tenants_take_turns_whatever_each_has_waiting() -> None:
     assert [t.tenant for t in granted] == ["many", "few", "many", "few", "many", "many"]
 
 
+def test_a_tenant_is_served_by_its_share() -> None:
+    large = [ticket(i, tenant="large", share=2.0) for i in range(40)]
+    small = [ticket(i, tenant="small") for i in range(40)]
+    granted = [t.tenant for t in order(queue_of(*large, *small))][:30]
+    assert granted.count("large") == 20
+    assert granted[:6].count("small") == 2
+
+
 def test_a_tenant_gathers_no_credit_while_it_is_away() -> None:
     queue = queue_of(*(ticket(i, tenant="many") for i in range(10)))
     for _ in range(5):

@@ -11,12 +11,13 @@ import msgspec
 
 from routing.engine.catalog import EndpointSpec, PolicyDocument
 from routing.lanes.door import LaneDoor
+from routing.lanes.doorkeeper import Doorkeeper
 from routing.lanes.runtime import Runtime
 from telemetry.record import RequestRecord
 from telemetry.recorder import Recorder
 from telemetry.sampler import HostSample
 from telemetry.spool import SpoolReader
-from tests.cast import document
+from tests.cast import DIGEST_KEY, document
 
 SELECT = "/api/v1/ai/select-model"
 ROUTE = "/api/v1/ai/route-request"
@@ -125,11 +126,11 @@ class Stage:
         assert heard.ended
         return heard
 
-    async def post(self, path: str, body: Any) -> Heard:
-        return await self.send(path, msgspec.json.encode(body))
+    async def post(self, path: str, body: Any, token: str = "", **headers: str) -> Heard:
+        return await self.send(path, msgspec.json.encode(body), headers=sent_by(token, **headers))
 
-    async def get(self, path: str) -> Heard:
-        return await self.send(path, method="GET")
+    async def get(self, path: str, token: str = "") -> Heard:
+        return await self.send(path, method="GET", headers=sent_by(token))
 
     def quiet(self) -> bool:
         """Return True if nothing is under way and no probe is out."""
@@ -140,6 +141,14 @@ class Stage:
 
 OUR_NAMES = ("localhost", "127.0.0.1")
 HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+
+
+def sent_by(token: str, **more: str) -> list[tuple[bytes, bytes]]:
+    """Return the usual headers, with the token as OpenAI's clients send it."""
+    headers = [*HEADERS, *((n.replace("_", "-").encode(), v.encode()) for n, v in more.items())]
+    return [*headers, (b"authorization", f"Bearer {token}".encode())] if token else headers
+
+
 SetStage = Callable[..., Any]
 
 
@@ -149,11 +158,17 @@ async def staged(
     policy: PolicyDocument | None = None,
     *,
     resolve: Callable[[str], str] = lambda ref: "",
+    keys_required: bool = False,
     **recorder: Any,
 ) -> AsyncIterator[Stage]:
     """Set a stage with the given policy, or one whose endpoints nobody serves."""
     kept = Recorder(directory, "web-0", **recorder)
-    runtime = Runtime(recorder=kept, resolve_secret=resolve, worker="web-0")
+    runtime = Runtime(
+        recorder=kept,
+        resolve_secret=resolve,
+        worker="web-0",
+        doorkeeper=Doorkeeper(DIGEST_KEY, required=keys_required),
+    )
     runtime.jitter = lambda: 0.0
     runtime.see_local_host(ROOMY)
     runtime.adopt(policy or document())

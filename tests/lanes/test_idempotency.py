@@ -147,7 +147,7 @@ async def claimed_by_another(stage: Stage, lease_s: float) -> None:
     promise = stage.runtime.idempotency
     assert promise is not None
     body = msgspec.json.encode(QUESTION, order="sorted")
-    name = promise._hash(b"key", ROUTE.encode() + b"\0k-1").hex()
+    name = promise._hash(b"key", ROUTE.encode() + b"\0\0\0k-1").hex()
     request = promise._hash(b"request", ROUTE.encode() + b"\0" + body)
     assert isinstance(await promise._store.claim(name, request, lease_s), Claim)
 

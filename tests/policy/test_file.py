@@ -13,6 +13,7 @@ from routing.policy.export import document_from_orm, policy_version
 from routing.policy.file import apply_policy, check_policy, export_policy
 from routing.policy.report import Change, FieldChange, Report
 from routing.policy.seed import seed
+from routing.policy.tables import KINDS
 from tests.policy.catalogue import a_chain, a_model, an_endpoint, an_offering
 
 pytestmark = pytest.mark.django_db
@@ -227,7 +228,7 @@ ENDPOINT = "{name: e, provider: ollama, base_url: 'http://h:1'"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("just text", ": Write a mapping with models, endpoints, offerings, chains, profiles."),
+        ("just text", f": Write a mapping with {', '.join(KINDS)}."),
         ("models: {a: 1}", "models: Write a list; `[]` for none."),
         ("models: [a]", "models[0]: Write a mapping of fields."),
         ("version: 3", "version: Versions are counted, not given; take it out."),

@@ -8,13 +8,24 @@ from django.db import models
 
 from routing.policy.parsing import Parsed
 from routing.policy.store import TABLES
-from routing.policy.tables import KINDS
+from routing.policy.tables import KINDS, SINGLE
 
 GOOD: dict[str, dict[str, Any]] = {
     "models": {"name": "m", "capabilities": ["code"], "quality_tier": "good"},
     "endpoints": {"name": "e", "provider": "openai", "base_url": "https://host/v1"},
     "offerings": {"model": "m", "endpoint": "e"},
     "chains": {"name": "c", "for_model": "m", "models": ["n"]},
+    "tenants": {"name": "acme"},
+    "keys": {"name": "ci", "tenant": "acme", "prefix": "ao_acme_", "digest": "0f" * 32},
+    "prices": {
+        "model": "m",
+        "valid_from": "2026-12-01T00:00:00Z",
+        "input_per_1k_usd": 1,
+        "output_per_1k_usd": 1,
+    },
+    "host_costs": {"host": "local", "watts": 300, "energy_per_kwh_usd": 0.25},
+    "budgets": {"name": "b", "scope": "tag", "subject": "t", "limit_usd": 5},
+    "savings": {"baseline": "m"},
 }
 TOO_LONG: dict[tuple[str, str], Any] = {
     ("models", "name"): "x" * 201,
@@ -27,11 +38,23 @@ TOO_LONG: dict[tuple[str, str], Any] = {
     ("offerings", "upstream_model"): "m" * 201,
     ("offerings", "keep_alive"): "1h" * 20,
     ("chains", "name"): "c" * 201,
+    ("tenants", "name"): "t" * 101,
+    ("tenants", "allowed_models"): ["two words"],
+    ("keys", "name"): "k" * 101,
+    ("keys", "prefix"): "ao_" + "p" * 40,
+    ("keys", "digest"): "0" * 65,
+    ("host_costs", "host"): "h" * 101,
+    ("budgets", "name"): "b" * 201,
+    ("budgets", "subject"): "s" * 201,
+    ("budgets", "time_zone"): "Z" * 61,
+    ("savings", "baseline"): "m" * 201,
 }
 
 
 def problems(kind: str, **fields: Any) -> list[str]:
-    return [problem.path for problem in Parsed({kind: [{**GOOD[kind], **fields}]}).problems]
+    given = {**GOOD[kind], **fields}
+    section = given if kind in SINGLE else [given]
+    return [problem.path for problem in Parsed({kind: section}).problems]
 
 
 @pytest.mark.parametrize("kind", GOOD)
@@ -64,11 +87,29 @@ def test_the_good_ones_are_good(kind: str) -> None:
         ("offerings", "keep_alive", "\u0665m"),
         ("offerings", "num_ctx", 2**31),
         ("chains", "name", " blank first"),
+        ("tenants", "name", "two words"),
+        ("tenants", "share", 0.0),
+        ("tenants", "share", float("nan")),
+        ("tenants", "requests_per_day", 10**13),
+        ("keys", "digest", "0F" * 32),
+        ("keys", "prefix", "ao_\0"),
+        ("keys", "expires_at", "2026-12-01"),
+        ("keys", "expires_at", "9999-12-31T23:59:59-14:00"),
+        ("prices", "valid_from", "2026-12-01T00:00:00"),
+        ("prices", "per_request_usd", -1.0),
+        ("prices", "input_per_1k_usd", "1e-10"),
+        ("host_costs", "watts", float("inf")),
+        ("budgets", "limit_usd", 1e10),
+        ("budgets", "limit_usd", "NaN"),
+        ("budgets", "thresholds", [0]),
+        ("budgets", "thresholds", list(range(1, 30))),
+        ("budgets", "time_zone", "../../etc/passwd"),
+        ("budgets", "subject", "nul\0"),
     ],
 )
 def test_what_the_tables_cannot_hold_is_refused(kind: str, field: str, bad: Any) -> None:
     (path,) = problems(kind, **{field: bad})
-    assert path.startswith(f"{kind}[0].{field}")
+    assert path.startswith(f"{kind}.{field}" if kind in SINGLE else f"{kind}[0].{field}")
 
 
 def test_every_text_is_bounded_as_its_column_is() -> None:

@@ -73,10 +73,10 @@ def test_bad_settings_are_told_together(home: Path) -> None:
     ]
 
 
-def test_another_host_than_loopback_is_refused(home: Path) -> None:
+def test_another_host_than_loopback_needs_a_secret(home: Path) -> None:
     result = up(home, service.free_port(), API_HOST="0.0.0.0")  # noqa: S104
     assert result.returncode == 1
-    assert "callers are not asked for keys yet" in result.stderr
+    assert "which others can reach: set SECRET_KEY" in result.stderr
 
 
 def test_a_database_that_does_not_answer_is_one_sentence(home: Path) -> None:

@@ -5,6 +5,7 @@ const DEAD_AFTER_MS = 15_000;  // an open socket that says nothing is not worth 
 const HANDSHAKE_LIMIT_MS = 8_000;
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10_000;
+const NOT_SIGNED_IN = 4401;
 const HIDDEN_LIMIT_MS = 30_000;  // then a hidden tab stops costing the server anything
 
 /** Calls `onMessage(message)` for each message and `onLink(link)` when the link's state changes.
@@ -28,7 +29,8 @@ export class Feed {
     this.openedMs = Date.now();
     const socket = new WebSocket(this.url);
     socket.onmessage = (event) => this.received(event.data);
-    socket.onclose = () => this.lost();
+    // The page knows where to sign in again.
+    socket.onclose = (event) => (event.code === NOT_SIGNED_IN ? location.reload() : this.lost());
     this.socket = socket;
   }
 

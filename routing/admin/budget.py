@@ -1,0 +1,67 @@
+"""Budgets: how much may be spent on what in which time."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+
+from routing.admin.base import ExactForm, PolicyAdmin, dollars
+from routing.admin.look import TextInput, display
+from routing.engine.catalog import BudgetSpec
+from routing.models import ApiKey, Budget, Model, Tenant
+from routing.policy.parsing import nearest
+
+# Where the names that a scope's subject may have are kept; tasks have words, tags are free.
+SUBJECTS: dict[str, type[Model | Tenant | ApiKey]] = {
+    "tenant": Tenant,
+    "key": ApiKey,
+    "model": Model,
+}
+
+
+class BudgetForm(ExactForm):
+    """Refuses a subject that nobody is called, unless the budget had it already."""
+
+    class Meta:
+        model = Budget
+        fields = BudgetSpec.__struct_fields__
+        widgets: ClassVar[dict[str, Any]] = {"thresholds": TextInput}
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        table = SUBJECTS.get(data.get("scope", ""))
+        subject = data.get("subject")
+        changed = {"scope", "subject"} & set(self.changed_data)
+        if table is not None and subject and changed:
+            known = set(table._default_manager.values_list("name", flat=True))
+            if subject not in known:
+                told = f"There is no {data['scope']} {subject}{nearest(subject, known)}"
+                self.add_error("subject", ValidationError(told))
+        return data
+
+
+@admin.register(Budget)
+class BudgetAdmin(PolicyAdmin):
+    """A change holds in every worker within a second."""
+
+    form = BudgetForm
+    search_fields = ("name", "subject")
+    list_filter = ("scope", "period", "hard", "enabled")
+    list_display = ("name", "for_whom", "limit", "period", "kind", "when_exhausted", "enabled")
+    fieldsets: ClassVar[Any] = (
+        (None, {"fields": ("name", "enabled", "scope", "subject")}),
+        ("How much, and when", {"fields": ("limit_usd", "period", "time_zone")}),
+        ("What happens", {"fields": ("hard", "when_exhausted", "thresholds")}),
+    )
+
+    @display(description="For")
+    def for_whom(self, budget: Budget) -> str:
+        return f"{budget.scope} {budget.subject}" if budget.subject else "everything"
+
+    @display(description="Limit", ordering="limit_usd")
+    def limit(self, budget: Budget) -> str:
+        return dollars(budget.limit_usd)
+
+    @display(description="Kind", label={"hard": "danger", "soft": "info"})
+    def kind(self, budget: Budget) -> str:
+        return "hard" if budget.hard else "soft"
