@@ -92,9 +92,9 @@ class Client:
         The timeout holds for each part, not for the whole: a long file takes its time.
         """
         connection = self._connection()
-        headers = {"Accept": "*/*", "User-Agent": "ai-orchestra"}
+        target = f"{self.base.prefix}{path}?{urlencode(query)}"
         try:
-            connection.request("GET", f"{self.base.prefix}{path}?{urlencode(query)}", None, headers)
+            connection.request("GET", target, None, self._headers("*/*"))
             response = connection.getresponse()
             if response.status != http.client.OK:
                 body = self._body(connection, response, time.monotonic() + self._timeout_s)
@@ -133,9 +133,7 @@ class Client:
     ) -> tuple[http.client.HTTPResponse, bytes, float]:
         started = time.monotonic()
         connection = self._connection()
-        headers = {"Accept": "application/json", "User-Agent": "ai-orchestra"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = self._headers("application/json")
         if payload is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -149,6 +147,12 @@ class Client:
         finally:
             connection.close()
         return response, body, (time.monotonic() - started) * 1000
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": "ai-orchestra"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        return headers
 
     def _connection(self) -> http.client.HTTPConnection:
         https = self.base.scheme == "https"

@@ -42,20 +42,23 @@ _SELECTED = ", ".join(_AS_TEXT.get(kind, "{0}").format(name) for name, kind in C
 _PAGE = (
     "COPY (SELECT " + _SELECTED.replace("{", "{{").replace("}", "}}") + " FROM"
     " telemetry_orchestratorrequest WHERE created_at >= {at} AND (created_at, id) > ({at}, {id})"
-    " AND created_at < {end} ORDER BY telemetry_orchestratorrequest.created_at,"
+    " AND created_at < {end}{whose} ORDER BY telemetry_orchestratorrequest.created_at,"
     " telemetry_orchestratorrequest.id LIMIT {rows}) TO STDOUT (FORMAT csv)"
 )
 HEADER = (",".join(name for name, _ in COLUMNS) + "\n").encode()
 BEFORE_ALL = UUID(int=0)  # no request has it
 
 
-async def exported(wanted: Format, start: dt.datetime, end: dt.datetime) -> AsyncIterator[bytes]:
+async def exported(
+    wanted: Format, start: dt.datetime, end: dt.datetime, tenant: str | None = None
+) -> AsyncIterator[bytes]:
     """Yield the requests made from `start` up to, without, `end`, oldest first.
 
+    With `tenant` only that one's.
     Raises psycopg.Error where PostgreSQL goes away meanwhile; what was yielded is then no whole
     file, which a Parquet reader notices by itself and an HTTP client by the missing last chunk.
     """
-    pages = _csv_pages(start, end)
+    pages = _csv_pages(start, end, tenant)
     try:
         if wanted == "csv":
             yield HEADER
@@ -68,11 +71,13 @@ async def exported(wanted: Format, start: dt.datetime, end: dt.datetime) -> Asyn
         await pages.aclose()  # type: ignore[attr-defined]  # a generator, told as an iterator
 
 
-async def _csv_pages(start: dt.datetime, end: dt.datetime) -> AsyncIterator[bytes]:
+async def _csv_pages(
+    start: dt.datetime, end: dt.datetime, tenant: str | None
+) -> AsyncIterator[bytes]:
     connection = await connect("export")
     try:
         at, last_id = start.astimezone(dt.UTC).isoformat(), str(BEFORE_ALL)
-        while rows := await _page(connection, at, last_id, end):
+        while rows := await _page(connection, at, last_id, end, tenant):
             yield b"".join(rows)
             if len(rows) < PAGE_ROWS:
                 return
@@ -83,13 +88,14 @@ async def _csv_pages(start: dt.datetime, end: dt.datetime) -> AsyncIterator[byte
 
 
 async def _page(
-    connection: AsyncConnection, at: str, last_id: str, end: dt.datetime
+    connection: AsyncConnection, at: str, last_id: str, end: dt.datetime, tenant: str | None
 ) -> list[bytes]:
     """Return the next rows. Whole before any is sent on: a slow caller holds up no statement."""
     query = sql.SQL(_PAGE).format(
         at=sql.Literal(at) + sql.SQL("::timestamptz"),
         id=sql.Literal(last_id) + sql.SQL("::uuid"),
         end=sql.Literal(end),
+        whose=sql.SQL(" AND tenant = {}").format(tenant) if tenant is not None else sql.SQL(""),
         rows=sql.Literal(PAGE_ROWS),
     )
     async with connection.cursor() as cursor, cursor.copy(query) as copy:

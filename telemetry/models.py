@@ -196,6 +196,7 @@ class RequestDay(GroupSums):
     """One day (UTC) of one tenant, model, task type and kind: what long reports read."""
 
     class Meta(GroupSums.Meta):
+        verbose_name = verbose_name_plural = "costs and savings"  # as the admin shows them
         constraints = [models.UniqueConstraint(fields=GROUP_KEY, name="telemetry_day_key")]
 
 

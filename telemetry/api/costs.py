@@ -11,7 +11,8 @@ from rest_framework.views import APIView
 
 from telemetry.analytics import COLUMN, Compared, Report, Spent, report
 from telemetry.api.period import PeriodQuery, period_of
-from telemetry.api.problem import PROBLEMS, DatabaseAway
+from telemetry.api.problem import NOT_YOURS, PROBLEMS, DatabaseAway
+from telemetry.api.scope import tenant_for
 
 GROUPS = [*COLUMN, "day"]
 
@@ -102,7 +103,7 @@ class CostsView(APIView):
         operation_id="costs",
         tags=["analytics"],
         parameters=[Parameters],
-        responses={200: CostsSerializer, **PROBLEMS},
+        responses={200: CostsSerializer, **NOT_YOURS, **PROBLEMS},
     )
     def get(self, request: Request) -> Response:
         return _answer(request, _cost)
@@ -115,7 +116,7 @@ class SavingsView(APIView):
         operation_id="savings",
         tags=["analytics"],
         parameters=[Parameters],
-        responses={200: SavingsSerializer, **PROBLEMS},
+        responses={200: SavingsSerializer, **NOT_YOURS, **PROBLEMS},
     )
     def get(self, request: Request) -> Response:
         return _answer(request, _saving)
@@ -124,6 +125,8 @@ class SavingsView(APIView):
 def _answer(request: Request, row: Any) -> Response:
     asked = Parameters.of(request)
     only = {name: asked[name] for name in COLUMN if name in asked}
+    if tenant := tenant_for(request, asked.get("tenant")):
+        only["tenant"] = tenant
     try:
         found = report(period_of(asked), asked["groupBy"], only)
     except DatabaseError as exc:

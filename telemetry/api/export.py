@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from telemetry.api.period import PeriodQuery
 from telemetry.api.problem import PROBLEMS, DatabaseAway
+from telemetry.api.scope import tenant_for
 from telemetry.export import exported
 
 MEDIA_TYPES = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
@@ -77,7 +78,7 @@ class RequestsExportView(APIView):
         wanted, start, end = asked["format"], asked["from"], asked["to"]
         name = f"requests-{start:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}.{wanted}"
         return StreamingHttpResponse(
-            _counted(exported(wanted, start, end)),
+            _counted(exported(wanted, start, end, tenant_for(request))),
             content_type=MEDIA_TYPES[wanted],
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )

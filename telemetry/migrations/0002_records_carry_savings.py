@@ -51,7 +51,7 @@ def new_sums():
     ]
 
 
-def sums(name, *key):
+def sums(name, *key, **options):
     return migrations.CreateModel(
         name=name,
         fields=[
@@ -67,7 +67,7 @@ def sums(name, *key):
             *new_sums(),
             *key,
         ],
-        options={"ordering": ["started_at"]},
+        options={"ordering": ["started_at"], **options},
     )
 
 
@@ -79,7 +79,8 @@ class Migration(migrations.Migration):
     dependencies = [("telemetry", "0001_initial")]
 
     operations = [
-        sums("RequestDay", *group()),
+        sums("RequestDay", *group(), **dict.fromkeys(
+            ("verbose_name", "verbose_name_plural"), "costs and savings")),
         sums("RequestHour", *group()),
         sums("RequestSpan", ("seconds", models.IntegerField())),
         migrations.CreateModel(

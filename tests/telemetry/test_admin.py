@@ -8,8 +8,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from telemetry.admin import BoundedPaginator
+from telemetry.admin.base import BoundedPaginator
+from telemetry.admin.costs import usd
 from telemetry.models import ModelMetric, OrchestratorRequest, SystemResource
+from tests.telemetry.test_costs_api import spent
 
 pytestmark = pytest.mark.django_db
 PAGES = ["orchestratorrequest", "modelmetric", "systemresource"]
@@ -70,7 +72,7 @@ def test_a_request_is_found_by_its_id(admin_client: Client) -> None:
 def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         a_request(number)
-    monkeypatch.setattr("telemetry.admin.COUNT_UP_TO", 2)
+    monkeypatch.setattr("telemetry.admin.base.COUNT_UP_TO", 2)
     assert BoundedPaginator(OrchestratorRequest.objects.order_by("pk"), 10).count == 2
 
 
@@ -96,3 +98,51 @@ def test_requests_of_one_tenant_or_key(admin_client: Client, name: str) -> None:
     page = admin_client.get("/admin/telemetry/orchestratorrequest/", {name: "acme"}).content
     assert b"req-1" in page
     assert b"req-2" not in page
+
+
+class TestCosts:
+    PATH = "/admin/telemetry/requestday/"
+
+    def test_what_was_spent_and_saved(self, admin_client: Client) -> None:
+        spent(
+            timezone.now(), tenant="acme", cost_nusd=12_340_000_000, request_count=1234,
+            measured_count=1000, measured_cost_nusd=10**10, measured_baseline_nusd=4 * 10**10,
+            estimated_count=2, estimated_cost_nusd=3 * 10**9, estimated_baseline_nusd=10**9,
+            uncompared_count=3, simulated_count=7,
+        )  # fmt: skip
+        page = admin_client.get(self.PATH).content.decode()
+        for shown in (
+            "$12.34",
+            "$41.00",
+            "$28.00",
+            "68.3 %",
+            "$30.00",
+            "−$2.0000",
+            "1,234",
+            "3 could not be compared",
+            "7 of these requests were answered by",
+        ):
+            assert shown in page  # fmt: skip
+
+    @pytest.mark.parametrize("by", ["model", "tenant", "task", "day", "nonsense"])
+    def test_every_group_and_any_nonsense_is_a_page(self, admin_client: Client, by: str) -> None:
+        spent(timezone.now(), tenant="<b>acme</b>", model_name="m&m")
+        asked = {"by": by, "days": "7", "tenant": "<b>acme</b>", "model": "", "zzz": "1"}
+        page = admin_client.get(self.PATH, asked)
+        assert page.status_code == 200
+        assert b"<b>acme" not in page.content
+
+    def test_an_empty_time_says_so(self, admin_client: Client) -> None:
+        assert b"Nothing was asked in this time." in admin_client.get(self.PATH).content
+
+    def test_only_for_admins(self, client: Client) -> None:
+        assert client.get(self.PATH).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("nusd", "shown"),
+    [(0, "$0.00"), (12_345_678_901, "$12.35"), (50_000_000, "$0.0500"), (123, "$0.0000001"),
+     (-5 * 10**9, "−$5.0000"), (1_234_567 * 10**9, "$1,234,567.00")],
+)  # fmt: skip
+def test_amounts_are_for_people(nusd: int, shown: str) -> None:
+    assert usd(nusd) == shown

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from arro3.io import read_parquet
-from asgiref.sync import sync_to_async
-from django.db import connections
 from django.test import AsyncClient, Client
 
 from telemetry import export
@@ -154,11 +152,11 @@ class TestDoor:
         [("csv", "text/csv"), ("parquet", "application/vnd.apache.parquet"), (None, "text/csv")],
     )
     async def test_it_is_a_file(
-        self, shipping: AsyncConnection, wanted: str | None, kind: str
+        self, shipping: AsyncConnection, web: AsyncClient, wanted: str | None, kind: str
     ) -> None:
         await store(shipping, some(20))
         asked = {"from": "2026-11-23T12:00", "to": "2026-11-24"}
-        answer = await AsyncClient().get(PATH, asked | ({"format": wanted} if wanted else {}))
+        answer = await web.get(PATH, asked | ({"format": wanted} if wanted else {}))
         assert answer.status_code == 200
         assert answer["content-type"] == kind
         name = f'filename="requests-20261123T1200-20261124T0000.{wanted or "csv"}"'
@@ -166,8 +164,6 @@ class TestDoor:
         content = await collected(answer.streaming_content)  # type: ignore[attr-defined]
         assert content[:4] == (b"PAR1" if wanted == "parquet" else b"crea")
         assert api.RequestsExportView.under_way == 0
-        # The view's thread has a connection of its own, which a server would pool.
-        await sync_to_async(connections.close_all)()
 
     @pytest.mark.parametrize(
         ("query", "pointer"),

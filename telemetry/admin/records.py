@@ -1,47 +1,15 @@
-"""What happened, in Django admin: to look at, never to change."""
+"""Requests, models and samples, as they were recorded."""
 
 import datetime as dt
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.functional import cached_property
-from unfold.admin import ModelAdmin  # type: ignore[import-untyped]
 
+from telemetry.admin.base import ReadOnlyAdmin
 from telemetry.models import ModelMetric, OrchestratorRequest, SystemResource
-
-# Counting millions of rows takes longer than reading the page they are counted for.
-COUNT_UP_TO = 10_000
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than `COUNT_UP_TO`; older rows are found by searching and filtering."""
-
-    @cached_property
-    def count(self) -> int:
-        rows = self.object_list
-        return rows[:COUNT_UP_TO].count() if isinstance(rows, QuerySet) else len(rows)
-
-
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """Lists and shows."""
-
-    paginator = BoundedPaginator
-    show_full_result_count = False
-    list_per_page = 50
-    list_display_links: ClassVar[Any]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 class KindFilter(admin.SimpleListFilter):
