@@ -263,7 +263,7 @@ def server_cpu_s() -> float:
 
 def _is_ours(process: Any) -> bool:
     home = os.environ["ORCHESTRA_HOME"]
-    return process.cwd().startswith(home)
+    return str(process.cwd()).startswith(home)
 
 
 def show(results: dict[str, Any]) -> None:

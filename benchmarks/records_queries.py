@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -36,7 +37,7 @@ def measure() -> list[dict[str, Any]]:
     client = Client()
     user = get_user_model().objects.create_superuser("bench", "b@example.com", "bench")
     client.force_login(user)
-    return [_measure(what, lambda path=path: _get(client, path)) for what, path in _paths()]
+    return [_measure(what, partial(_get, client, path)) for what, path in _paths()]
 
 
 def _paths() -> Iterator[tuple[str, str]]:
