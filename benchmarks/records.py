@@ -43,14 +43,19 @@ def main() -> int:
         from benchmarks import records_queries
 
         results: dict[str, Any] = {"machine": report.machine(), "records": options.count}
-        results["worker"] = fill(home / "spool", options.count)
-        results["month"] = asyncio.run(ship(home / "spool", options.count))
-        fill(home / "backlog", BACKLOG, span_us=BACKLOG * 1_000_000 // STEADY_PER_S)
-        results["backlog"] = asyncio.run(ship(home / "backlog", BACKLOG))
-        results["steady"] = asyncio.run(ship_steadily(home / "steady"))
-        results["queries"] = records_queries.measure()
-        results["retention"] = asyncio.run(records_queries.retire_a_day(options.count))
-    show(results)
+        print(f"Measured on {results['machine']}, {options.count:,} records\n")
+        backlog_us = BACKLOG * 1_000_000 // STEADY_PER_S
+        for name, measure in (
+            ("worker", lambda: fill(home / "spool", options.count)),
+            ("month", lambda: asyncio.run(ship(home / "spool", options.count))),
+            ("backlog_worker", lambda: fill(home / "backlog", BACKLOG, span_us=backlog_us)),
+            ("backlog", lambda: asyncio.run(ship(home / "backlog", BACKLOG))),
+            ("steady", lambda: asyncio.run(ship_steadily(home / "steady"))),
+            ("queries", records_queries.measure),
+            ("retention", lambda: asyncio.run(records_queries.retire_a_day(options.count))),
+        ):
+            results[name] = measure()
+            print(shown(name, results[name]), "\n", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0
@@ -266,15 +271,15 @@ def _is_ours(process: Any) -> bool:
     return str(process.cwd()).startswith(home)
 
 
-def show(results: dict[str, Any]) -> None:
-    print(f"Measured on {results['machine']}, {results['records']:,} records\n")
-    for name in ("worker", "month", "backlog", "steady", "retention"):
-        print(report.table((name, "measured"), list(results[name].items())), "\n")
-    rows = [
-        tuple(q[k] for k in ("what", "median_ms", "most_ms", "rows", "plan"))
-        for q in results["queries"]
-    ]
-    print(report.table(("query", "median ms", "most ms", "rows read", "plan"), rows))
+def shown(name: str, found: Any) -> str:
+    """Return one part of the results as a table."""
+    if name != "queries":
+        return report.table((name.replace("_", " "), "measured"), list(found.items()))
+    columns = ("what", "median_ms", "most_ms", "rows", "plan")
+    return report.table(
+        ("query", "median ms", "most ms", "rows read", "plan"),
+        [tuple(query[column] for column in columns) for query in found],
+    )
 
 
 if __name__ == "__main__":
