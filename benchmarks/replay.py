@@ -122,9 +122,8 @@ class Replay:
 
     def _cost_nusd(self, model: str, question: Question) -> int:
         (candidate,) = self.policy.by_model[model]
-        cost = candidate.cost_bound_nusd(question.prompt_tokens, question.outcomes[model].tokens)
-        assert cost is not None, "every model here has a price"
-        return cost
+        assert candidate.price is not None, "every model here has a price"
+        return candidate.price.cost_nusd(question.prompt_tokens, question.outcomes[model].tokens)
 
     def _first_available(self, question: Question) -> list[tuple[str, float]]:
         # As the baseline does: whoever is there and says it can, by name.

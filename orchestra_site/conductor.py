@@ -63,6 +63,9 @@ def compose(redis: Redis) -> dict[str, Job]:
     from routing.policy import keeper, prober
     from routing.policy.offered import known_offerings
     from routing.policy.watch import PolicyUnavailable, PolicyWatcher
+    from routing.treasury import statements
+    from routing.treasury.conductor import Thresholds
+    from telemetry.database import AsyncConnection
     from telemetry.event_bus import EventBus
     from telemetry.event_intake import EventIntake
     from telemetry.leader import Leader
@@ -71,9 +74,15 @@ def compose(redis: Redis) -> dict[str, Job]:
     from telemetry.record import RequestRecord
     from telemetry.sampling import Sampling
     from telemetry.shipper import Shipper
+    from telemetry.spool.layout import identity
 
     name = f"{socket.gethostname()}:{settings.WORKER or 'conductor'}"
     bus, feed = EventBus(redis), LiveFeed(redis, name)
+    thresholds = Thresholds(bus.publish)
+    spool = identity(settings.SPOOL_DIR)
+
+    async def bury(connection: AsyncConnection, holder: str) -> None:
+        await statements.bury(connection, spool=spool, holder=holder)
 
     def shipped(records: Sequence[RequestRecord]) -> None:
         bus.publish_records(records)
@@ -81,6 +90,7 @@ def compose(redis: Redis) -> dict[str, Job]:
 
     def changed(policy: PolicyDocument) -> None:
         feed.offerings = known_offerings(policy)
+        thresholds.adopt(policy)
 
     def models() -> set[str]:
         return {offering.model for offering in feed.offerings}
@@ -96,7 +106,14 @@ def compose(redis: Redis) -> dict[str, Job]:
 
     retention = Retention(settings.RETENTION_DAYS, settings.SUMS_RETENTION_DAYS)
     return {
-        "shipper": Shipper(settings.SPOOL_DIR, shipped, retention_days=retention.days).run,
+        "shipper": Shipper(
+            settings.SPOOL_DIR,
+            shipped,
+            retention_days=retention.days,
+            settle=statements.settle,
+            bury=bury,
+        ).run,
+        "thresholds": thresholds.run,
         "sampling": Sampling(bus.publish).run,
         "events": bus.run,
         "intake": EventIntake(redis, name, publish=bus.publish, models=models).run,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from functools import partial
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
@@ -9,6 +10,7 @@ from django.http.request import split_domain_port, validate_host
 from routing.lanes.runtime import Runtime
 from routing.lanes.service import DataPlane
 from routing.providers.secrets import resolve
+from telemetry.database import connect
 
 _plane: DataPlane | None = None
 _starting: asyncio.Lock | None = None
@@ -35,6 +37,7 @@ async def start() -> Runtime:
                 resolve_secret=resolve,
                 secret=settings.SECRET_KEY,
                 idempotency_ttl_s=settings.IDEMPOTENCY_TTL_S,
+                connect=partial(connect, "treasury"),
                 require_keys=settings.REQUIRE_KEYS,
             )
             await plane.start()

@@ -51,11 +51,20 @@ class ResourcePressureHigh(Event, frozen=True):
 
 
 class CostThresholdExceeded(Event, frozen=True):
-    """A request was refused or ended because of its `costLimit`; both figures are dollars."""
+    """A request was refused because of its `costLimit`, or a budget passed a threshold.
+
+    Amounts are dollars. For a budget, `request_id` is empty, `estimated_cost` is what is spent,
+    `threshold` the part of the limit that was passed, and the other fields say of what.
+    """
 
     request_id: str
     estimated_cost: float
     threshold: float
+    budget: str = ""
+    percent: int = 0  # of the limit
+    limit: float = 0.0
+    window_start: Aware | None = None
+    window_end: Aware | None = None  # null: the budget never begins anew
 
 
 class GpuMemory(Event, frozen=True):

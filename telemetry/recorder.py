@@ -1,6 +1,7 @@
 """What a lane keeps its records with. No Django, no database, no network."""
 
 import dataclasses
+import uuid
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from telemetry.record import RequestRecord
 from telemetry.spool.errors import SpoolError
 from telemetry.spool.frame import MAX_PAYLOAD_BYTES
+from telemetry.spool.inflight import InFlight
 from telemetry.spool.writer import DEFAULT_MAX_BYTES, SpoolWriter
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -30,6 +32,9 @@ class Recorder:
         """Raises SpoolUnavailable where the spool cannot be used."""
         self.counters = RecorderCounters()
         self._writer = SpoolWriter(spool_dir, worker, max_bytes=max_bytes)
+        # Another process of this name may have left one: each has its own.
+        self.holder = f"{worker}-{uuid.uuid4().hex}"
+        self._in_flight = InFlight(self._writer.directory, self.holder)
 
     def record(self, record: RequestRecord) -> None:
         """Keep `record`; once this returns, a killed process does not lose it.
@@ -49,6 +54,17 @@ class Recorder:
             raise
         self.counters.recorded += 1
 
+    def open(self, record: RequestRecord) -> int:
+        """Keep what a call leaves if this process dies before `record`; return its slot.
+
+        Raises SpoolUnavailable; then the call must not be made.
+        """
+        return self._in_flight.open(record)
+
+    def close_slot(self, slot: int) -> None:
+        """Forget a call: its record is kept, or it cost nothing."""
+        self._in_flight.close_slot(slot)
+
     def admits(self) -> bool:
         """Return whether new work may start; False means: answer 503 before doing any."""
         if self._writer.admits():
@@ -58,6 +74,7 @@ class Recorder:
 
     def close(self) -> None:
         """Give up the worker's name in the spool."""
+        self._in_flight.close()
         self._writer.close()
 
 

@@ -20,5 +20,6 @@ LOADS = PREFIX + "loads"  # hash: by conductor, MessagePack of [at, {model: requ
 IDEMPOTENCY = PREFIX + "idempotency:"  # + keyed hash: who makes an answer, or the sealed answer
 PRESSED_HOSTS = PREFIX + "hosts:pressed"  # set: reporting hosts whose crossing was told
 RESERVATIONS = PREFIX + "reservations:"  # + host: hash, memory promised to loads, by what is loaded
+BUDGETS_CHANNEL = PREFIX + "budgets"  # 16 bytes of the window that is short, 16 of whose lease
 SLOTS = PREFIX + "slots:"  # + endpoint: hash, who holds how many of its places
 SLOTS_CHANNEL = PREFIX + "slots"  # the name of an endpoint somebody waits for, or gave back

@@ -29,11 +29,12 @@ def counterfactual(
     policy: Policy,
     state: FleetState,
     need: Need,
-    prompt_tokens: int,
-    completion_tokens: int,
+    tokens: tuple[int, int, int],
     now: float,
 ) -> Counterfactual:
-    """Return what these tokens cost at the baseline; `now` is in seconds, monotonic.
+    """Return what `tokens` (prompt, completion, of the prompt cached) cost at the baseline.
+
+    `now` is in seconds, monotonic.
 
     NOBODY where no baseline is named and no model can do the task. Another model might have said
     the same in more or fewer words: that nobody can know, so the tokens are taken as they were.
@@ -44,7 +45,8 @@ def counterfactual(
         return Counterfactual(named)
     if named and not _speaks(candidate, need):
         return Counterfactual(named)
-    nusd = candidate.cost_bound_nusd(prompt_tokens, completion_tokens)
+    price = candidate.price
+    nusd = None if price is None else price.cost_nusd(*tokens, embed=need.task == "embedding")
     return Counterfactual(candidate.model_name, nusd)
 
 

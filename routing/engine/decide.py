@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import QUALITY_TIERS
 from routing.engine.errors import ModelNotAllowed, NoCandidate, Rejection, UnknownModel
+from routing.engine.ledger import Wallet
 from routing.engine.memory import Resident, eviction
 from routing.engine.policy import Candidate, Policy
 from routing.engine.pressure import may_load
@@ -28,6 +29,8 @@ BEST = 6
 # An expected answer time of this long halves the latency score.
 LATENCY_HALF_MS = 5000.0
 DEFAULT_OUTPUT_TOKENS = 512
+# The most an answer paid from a budget may have, unless its caller says more.
+BUDGETED_OUTPUT_TOKENS = 4096
 # A model last used this long ago is half as likely to be asked for as one just used.
 RECENT_S = 60.0
 # Upper bounds are summed in another order than scores, so they may be short by a few ulps.
@@ -39,7 +42,8 @@ REASONS: dict[str, str] = {
     "quality_floor": "the model's quality tier is below what is asked for",
     "context_length": "prompt and answer do not fit the model's context",
     "cost_limit": "the answer could cost more than costLimit",
-    "price_unknown": "the model has no known price, and a costLimit was given",
+    "price_unknown": "the model has no known price, and what may be spent is limited",
+    "budget_exhausted": "a budget has less left than the answer could cost",
     "endpoint_down": "the endpoint did not answer its last probe",
     "not_offered": "the endpoint does not hold the model now",
     "unhealthy": "reported unfit by model.health_changed",
@@ -68,6 +72,9 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""  # whose request it is; empty: nobody said
     key: str = ""  # the name of the API key
     tag: str = ""  # what the caller calls the work it is for
+    prompt_bound: int = 0  # the most tokens the prompt can be; `prompt_tokens` is the likely count
+    prompt_bytes: int = 0  # of its text in UTF-8
+    wallet: Wallet | None = None  # None: no budget counts it
     allowed: frozenset[str] | None = None  # models it may use; None: all
     share: float = 1.0  # its tenant's part of a contended endpoint
 
@@ -246,6 +253,8 @@ def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: fl
         return refused
     if need.cost_limit_nusd is not None and (refused := _cost_refusal(candidate, need)):
         return refused
+    if need.wallet is not None and (refused := _budget_refusal(candidate, need, need.wallet)):
+        return refused
     if candidate.id in need.exclude:
         return "excluded"
     return ""
@@ -283,16 +292,59 @@ def displaced(
 
 
 def _cost_refusal(candidate: Candidate, need: Need) -> str:
-    bound = candidate.cost_bound_nusd(need.prompt_tokens, need.output_tokens)
+    bound = bound_nusd(candidate, need)
     if bound is None:
         return "price_unknown"
     return "cost_limit" if bound > (need.cost_limit_nusd or 0) else ""
 
 
+def _budget_refusal(candidate: Candidate, need: Need, wallet: Wallet) -> str:
+    price, model = candidate.price, candidate.model_name
+    if price is not None and wallet.easy:
+        return ""
+    return wallet.refuses(candidate.id, model, bound_nusd(candidate, need))
+
+
+def output_cap(candidate: Candidate, need: Need) -> int:
+    """Return the most tokens an answer is paid for: what the caller says, or else a default."""
+    if need.max_tokens is not None:
+        return need.max_tokens
+    if need.cost_limit_nusd is not None or need.wallet is None:
+        return DEFAULT_OUTPUT_TOKENS
+    room = candidate.context_length - need.prompt_tokens
+    return max(1, min(BUDGETED_OUTPUT_TOKENS, room))
+
+
+def answer_limit(candidate: Candidate, need: Need) -> int | None:
+    """Return the most tokens to ask for: what is paid for, wherever an answer's length costs."""
+    if need.max_tokens is not None:
+        return need.max_tokens
+    price = candidate.price
+    if price is None or not price.output_nusd:
+        return None
+    limited = need.wallet is not None and need.wallet.limits(candidate.model_name)
+    return output_cap(candidate, need) if limited or need.cost_limit_nusd is not None else None
+
+
+def bound_nusd(candidate: Candidate, need: Need, more_prompt: int = 0) -> int | None:
+    """Return the most that a call can cost; None where the price is not known.
+
+    `more_prompt` is what is sent beyond the caller's own prompt, in tokens at most.
+    """
+    price = candidate.price
+    if price is None:
+        return None
+    prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt
+    if prompt:
+        prompt += candidate.excess_tokens
+    embed = need.task == "embedding"
+    return price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
+
+
 def cheapest_bound_nusd(policy: Policy, need: Need) -> int:
     """Return the lowest bound among the models able to do the task; 0 if none has a price."""
     able = (c for c in policy.candidates if _can(c, need) and _allowed(c.model_name, need))
-    bounds = (c.cost_bound_nusd(need.prompt_tokens, need.output_tokens) for c in able)
+    bounds = (bound_nusd(c, need) for c in able)
     return min((bound for bound in bounds if bound is not None), default=0)
 
 

@@ -7,7 +7,9 @@ RoutingError                 nothing of ours below is raised outside of this tre
 ├── Unidentified             the caller sent no API key, or none that is valid
 ├── AttemptsFailed           every attempt failed; carries what each one met
 ├── DeadlineExceeded         the caller's time ran out before anybody answered
+├── BudgetExhausted          a hard budget has less left than the request could cost
 ├── NotReady                 no policy is loaded yet, or records cannot be kept
+│   └── BudgetUnreachable    what is leased of a budget is used up, and PostgreSQL is away
 └── ProviderError            one call to one upstream failed
     ├── ConnectFailed        no connection within the connect timeout, or refused, or reset
     ├── UpstreamTimeout      connected, then silent for longer than allowed
@@ -17,6 +19,7 @@ RoutingError                 nothing of ours below is raised outside of this tre
     ├── StreamCut            the stream ended before its end marker
     ├── Crowded              its queue is full, or too long; nobody was asked
     ├── AnswerDiverged       a second answer differs from what was sent of the first
+    ├── Unpaid               a budget has less left than it could cost; nobody was asked
     ├── LoadRefused          its model may not be loaded now: LoadsUncoordinated, HostLoading
     └── RefusedByUpstream    4xx: the request itself is at fault; never counts against a breaker
 """
@@ -110,12 +113,60 @@ class NotReady(RoutingError):
     retry_after_s = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Which budget could not pay, in nano-dollars; `resets_at_s` (epoch) is None if it never does.
+
+    `passing`: only calls under way stand in the way; what they do not use comes free.
+    """
+
+    budget: str
+    limit_nusd: int
+    remaining_nusd: int
+    needed_nusd: int
+    resets_at_s: int | None
+    retry_after_s: float | None
+    passing: bool = False
+
+
+class BudgetExhausted(RoutingError):
+    """Raised when no permitted model can be paid from what is left of a hard budget."""
+
+    code = "budget_exhausted"
+
+    def __init__(self, shortage: Shortage) -> None:
+        left, needed = shortage.remaining_nusd / 1e9, shortage.needed_nusd / 1e9
+        told = f"The budget '{shortage.budget}' has {_usd(left)} left; this could cost up to "
+        remedy = "Ask for less (a smaller maxTokens or prompt), or raise the budget."
+        super().__init__(f"{told}{_usd(needed)}. {remedy}")
+        self.shortage = shortage
+        self.retry_after_s = shortage.retry_after_s
+
+
+def _usd(amount: float) -> str:
+    """Return dollars with as many digits as small amounts need."""
+    return f"${amount:.9f}".rstrip("0").rstrip(".")
+
+
+class BudgetUnreachable(NotReady):
+    """Raised when what this worker holds of a budget is used up, and PostgreSQL is away."""
+
+    code = "budget_unreachable"
+
+    def __init__(self, budget: str) -> None:
+        super().__init__(
+            f"What this worker may spend of the budget '{budget}' is used up, and PostgreSQL does "
+            "not answer; try again soon."
+        )
+
+
 class ProviderError(RoutingError):
     """Base of everything one upstream call can meet; names its endpoint."""
 
     code = "upstream_error"
     retry_same = False  # is the same endpoint worth asking again?
     counts = True  # does it count against the breaker?
+    may_cost = True  # may its upstream have worked, and charge for it?
 
     def __init__(self, endpoint: str, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -141,6 +192,7 @@ class UpstreamBusy(ProviderError):
 
     code = "upstream_busy"
     retry_same = True
+    may_cost = False
 
 
 class UpstreamFault(ProviderError):
@@ -167,6 +219,19 @@ class Crowded(ProviderError):
 
     code = "crowded"
     counts = False
+    may_cost = False
+
+
+class Unpaid(ProviderError):
+    """Raised when a budget has less left than a call could cost; nobody was asked."""
+
+    code = "unpaid"
+    counts = False
+    may_cost = False
+
+    def __init__(self, endpoint: str, shortage: Shortage) -> None:
+        super().__init__(endpoint, f"The budget '{shortage.budget}' cannot pay for it.")
+        self.shortage = shortage
 
 
 class AnswerDiverged(ProviderError):
@@ -181,6 +246,7 @@ class LoadRefused(ProviderError):
 
     code = "memory_fit"
     counts = False
+    may_cost = False
 
 
 class LoadsUncoordinated(LoadRefused):
@@ -200,6 +266,7 @@ class RefusedByUpstream(ProviderError):
 
     code = "upstream_refused"
     counts = False
+    may_cost = False
 
     def __init__(self, endpoint: str, detail: str, *, status: int, kind: str = "") -> None:
         super().__init__(endpoint, detail)

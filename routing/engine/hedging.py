@@ -8,7 +8,7 @@ from collections.abc import Collection
 from itertools import islice
 
 from routing.engine.breaker import BreakerState
-from routing.engine.decide import Clock, Decision, Need, attempts
+from routing.engine.decide import Clock, Decision, Need, attempts, bound_nusd
 from routing.engine.policy import Candidate, Policy
 from routing.engine.state import FleetState, OfferingState
 
@@ -86,5 +86,5 @@ def _does(candidate: Candidate, first: Candidate, need: Need) -> bool:
         return False
     if need.cost_limit_nusd is None:
         return True
-    bounds = [c.cost_bound_nusd(need.prompt_tokens, need.output_tokens) for c in (candidate, first)]
+    bounds = [bound_nusd(c, need) for c in (candidate, first)]
     return None not in bounds and sum(b or 0 for b in bounds) <= need.cost_limit_nusd

@@ -5,7 +5,7 @@ their prices in nano-dollars, and the part of their score that no measurement mo
 """
 
 import difflib
-from decimal import Decimal
+import math
 
 from routing.engine.callers import Caller, callers_by_digest
 from routing.engine.catalog import (
@@ -20,6 +20,7 @@ from routing.engine.catalog import (
     ProfileSpec,
 )
 from routing.engine.memory import load_key, planned_need_gb
+from routing.engine.money import Price, hour_nusd, of_host, of_model, of_spec
 from routing.engine.prices import Prices
 
 # Before an offering was ever called: (ms to the first token, ms per token). Ranges of Ollama on a
@@ -33,12 +34,6 @@ SPEED_PRIOR_MS: dict[str, tuple[float, float]] = {
 LOAD_PRIOR_MS_PER_GB = 2000.0
 # A price of this much per thousand tokens in and out halves the cost score.
 COST_HALF_NUSD = 2_000_000.0
-NUSD = Decimal(10**9)
-
-
-def to_nusd(usd: Decimal | None) -> int | None:
-    """Return dollars as whole nano-dollars, or None where the price is not known."""
-    return None if usd is None else int((usd * NUSD).to_integral_value())
 
 
 class Candidate:
@@ -49,17 +44,18 @@ class Candidate:
         "cost_score",
         "endpoint",
         "endpoint_name",
+        "excess_tokens",
         "host",
+        "hour_nusd",
         "id",
         "index",
-        "input_nusd",
         "load_key",
         "load_prior_ms",
         "model",
         "model_name",
         "ms_per_token_prior",
         "offering",
-        "output_nusd",
+        "price",
         "quality",
         "ram_gb",
         "rank",
@@ -68,7 +64,13 @@ class Candidate:
     )
 
     def __init__(
-        self, index: int, offering: OfferingSpec, model: ModelSpec, endpoint: EndpointSpec
+        self,
+        index: int,
+        offering: OfferingSpec,
+        model: ModelSpec,
+        endpoint: EndpointSpec,
+        price: Price | None,
+        hour_nusd: int | None = None,
     ) -> None:
         self.index = index
         self.offering = offering
@@ -89,37 +91,53 @@ class Candidate:
         self.load_key = load_key(
             endpoint.host, endpoint.name, self.upstream_model, offering.num_ctx
         )
-        self.input_nusd = to_nusd(model.cost_per_1k_input_usd)
-        self.output_nusd = to_nusd(model.cost_per_1k_output_usd)
         self.ttft_prior_ms, self.ms_per_token_prior = SPEED_PRIOR_MS[model.speed]
+        # None: nobody knows what it costs. A host's hour is a price once a speed is put to it.
+        self.price, self.hour_nusd = price, hour_nusd
+        if price is None and hour_nusd is not None:
+            self.price = of_host(hour_nusd, self.ms_per_token_prior)
+        # Tokens that its template was seen to add beyond what is reckoned with.
+        self.excess_tokens = 0
         self.load_prior_ms = LOAD_PRIOR_MS_PER_GB * self.ram_gb
         self.cost_score = self._cost_score()
 
     def _cost_score(self) -> float:
         """Return 1 for free, 0.5 at COST_HALF_NUSD, 0 where the price is not known."""
-        if self.input_nusd is None or self.output_nusd is None:
+        price = self.price
+        if price is None:
             return 0.0
-        return COST_HALF_NUSD / (COST_HALF_NUSD + self.input_nusd + self.output_nusd)
+        return COST_HALF_NUSD / (COST_HALF_NUSD + price.input_nusd + price.output_nusd)
+
+    def see_speed(self, ms_per_token: float) -> None:
+        """Let a measured speed make the price, where it is the host's time that is paid for."""
+        if self.hour_nusd is not None:
+            self.price = of_host(self.hour_nusd, ms_per_token)
 
     def cost_bound_nusd(self, prompt_tokens: int, output_tokens: int) -> int | None:
         """Return the most these tokens can cost, rounded up, or None where a price is unknown."""
-        if self.input_nusd is None or self.output_nusd is None:
-            return None
-        total = self.input_nusd * prompt_tokens + self.output_nusd * output_tokens
-        return -(-total // 1000)
+        price = self.price
+        return None if price is None else price.bound_nusd(prompt_tokens, output_tokens)
 
     def __repr__(self) -> str:
         return f"Candidate({self.id})"
 
 
 class Policy:
-    """An immutable, indexed snapshot of everything an admin decided."""
+    """An immutable, indexed snapshot of everything an admin decided, with the prices of a time.
 
-    def __init__(self, document: PolicyDocument) -> None:
+    `at_s` is that time (epoch): from `reprice_at_s` on, other prices count. Without one the last of
+    each model's prices counts.
+    """
+
+    def __init__(self, document: PolicyDocument, at_s: float = math.inf) -> None:
         self.document = document
         self.version = document.version
         self.models = {m.name: m for m in document.models if m.enabled}
         self.endpoints = {e.name: e for e in document.endpoints if e.enabled}
+        self._at_s = at_s
+        self._prices = Prices(document.prices, self.models)
+        self.reprice_at_s = self._prices.next_change_s(at_s)
+        self._hours = {cost.host: hour_nusd(cost) for cost in document.host_costs}
         self.profiles: dict[str, ProfileSpec] = {p.priority: p for p in DEFAULT_PROFILES}
         self.profiles |= {p.priority: p for p in document.profiles}
         # (latency, memory, success) as shares of the whole: what measurements can add to a score.
@@ -141,7 +159,6 @@ class Policy:
         self.budgets = tuple(b for b in document.budgets if b.enabled)
         self.host_costs = {cost.host: cost for cost in document.host_costs}
         self.savings = document.savings
-        self._prices = Prices(document.prices, self.models)
         self._ordered: dict[tuple[str, str, int], list[tuple[float, Candidate]]] = {}
         self._by_name: dict[str, list[Candidate]] = {}
         self.baseline = self._baseline()
@@ -154,10 +171,20 @@ class Policy:
         ]
         # Offered twice is offered once, as it was said last.
         once = {(o.model, o.endpoint): o for o in live}.values()
-        return [
-            Candidate(i, o, self.models[o.model], self.endpoints[o.endpoint])
-            for i, o in enumerate(once)
-        ]
+        return [self._candidate(i, o) for i, o in enumerate(once)]
+
+    def _candidate(self, index: int, offering: OfferingSpec) -> Candidate:
+        """Return an offering with its price: a dated one, else its host's time, else its model's.
+
+        A price given with a date is somebody's word; a model's own may be discovery's zero.
+        """
+        model, endpoint = self.models[offering.model], self.endpoints[offering.endpoint]
+        dated = self._prices.dated(model.name, self._at_s)
+        price = None if dated is None else of_spec(dated)
+        hour = self._hours.get(endpoint.host) if price is None and endpoint.host else None
+        if price is None and hour is None:
+            price = of_model(model)
+        return Candidate(index, offering, model, endpoint, price, hour)
 
     def _baseline(self) -> Candidate | None:
         """Return the model that costs are compared with, for its prices; nobody need offer it."""
@@ -168,7 +195,9 @@ class Policy:
         if model is None:
             return None
         nowhere = EndpointSpec(name="", provider="openai", base_url="")
-        return Candidate(-1, OfferingSpec(model=name, endpoint=""), model, nowhere)
+        dated = self._prices.dated(name, self._at_s)
+        price = of_model(model) if dated is None else of_spec(dated)
+        return Candidate(-1, OfferingSpec(model=name, endpoint=""), model, nowhere, price)
 
     def profile(self, priority: str) -> ProfileSpec:
         return self.profiles[priority]

@@ -1,5 +1,6 @@
 """Which price of a model holds at a moment. Pure: time is an argument."""
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -29,9 +30,18 @@ class Prices:
 
         Before its first dated price, and without any, the model's own two prices count.
         """
+        return self.dated(model, when_s) or self._own.get(model)
+
+    def dated(self, model: str, when_s: float) -> PriceSpec | None:
+        """Return the dated price that counts at `when_s`; None before the first."""
         since_s = self._since_s.get(model)
         place = bisect_right(since_s, when_s) if since_s else 0
-        return self._rows[model][place - 1] if place else self._own.get(model)
+        return self._rows[model][place - 1] if place else None
+
+    def next_change_s(self, when_s: float) -> float:
+        """Return when the next price of any model begins to count; inf if none does."""
+        later = (since for row in self._since_s.values() for since in row if since > when_s)
+        return min(later, default=math.inf)
 
 
 def own_price(model: ModelSpec) -> PriceSpec | None:

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from routing.engine.breaker import BreakerState
 from routing.engine.concurrency import Outcome
 from routing.engine.decide import expected_ms
-from routing.engine.errors import DeadlineExceeded, ProviderError, UpstreamTimeout
+from routing.engine.errors import DeadlineExceeded, NotReady, ProviderError, Unpaid, UpstreamTimeout
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
 from routing.lanes.entry import enter, enter_at_once
 from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
+from routing.lanes.till import Tab, pay
 from routing.providers.base import Answer, Piece
 from telemetry.record import HEDGE_LOST, Attempt
+from telemetry.spool.errors import SpoolError
 
 CHARS_PER_TOKEN = 4
 CLOSED = BreakerState.CLOSED
@@ -37,6 +39,7 @@ class Turn:
         "passed",
         "runtime",
         "started",
+        "tab",
         "unseen_tokens",
         "when_heard",
     )
@@ -49,9 +52,11 @@ class Turn:
         live: OfferingState,
         started: float,
         passed: Pass | None,
+        tab: Tab | None = None,
     ) -> None:
         self.runtime, self.job, self.candidate, self.live = runtime, job, candidate, live
         self.started, self.passed = started, passed
+        self.tab = tab  # its money, where a budget counts it
         # What the upstream said of its own work.
         self.last: Answer | Piece | None = None
         self.chars = 0  # of the answer, as far as it came
@@ -60,6 +65,13 @@ class Turn:
         self.when_heard: Callable[[], None] | None = None
         self.over = False
         self.ended = 0.0
+
+    def call(self, *, whole: bool) -> None:
+        """Its upstream is called now: from here on it may cost."""
+        if self.tab is not None:
+            self.tab.known_nusd = None
+            # Of a whole answer nothing can be seen before its end.
+            self.tab.seen = -1 if whole else 0
 
     def speaks(self, ttft_ms: float) -> None:
         """The answer has begun: whatever had to be loaded is loaded."""
@@ -83,6 +95,7 @@ class Turn:
             return False
         self._note("", 0)
         self.job.trail.answered_by = self.candidate
+        self.job.trail.payer = self.tab
         self.live.used_at = self.ended
         if self.live.breaker.succeed(self.ended, began=self.started):
             self.runtime.breaker_changed(self.live)
@@ -90,6 +103,8 @@ class Turn:
 
     def fail(self, error: ProviderError) -> None:
         """The upstream did not answer, or not wholly."""
+        if self.tab is not None and not self.over:
+            self.tab.fail(error)
         if not self._end(outcome_of(error)):
             return
         self._note(error.code, self.tokens)
@@ -170,6 +185,8 @@ class Turn:
         self.live.in_flight -= 1
         if self.passed is not None:
             self.passed.leave(outcome)
+        if self.tab is not None and self.tab.nusd == 0:
+            self.runtime.release(self.tab)
         return True
 
     def _note(self, error_type: str, tokens: int) -> None:
@@ -181,11 +198,18 @@ class Turn:
 
 
 async def begin(
-    runtime: Runtime, job: Job, candidate: Candidate, *, at_once: bool = False
+    runtime: Runtime,
+    job: Job,
+    candidate: Candidate,
+    *,
+    at_once: bool = False,
+    more_prompt: int = 0,
 ) -> Turn | None:
     """Return an attempt that may call its upstream now; None where it may not.
 
     It waits for its place and its model, as long as the request may; with `at_once`, not at all.
+    What it may cost is held then, `more_prompt` bytes beyond the caller's own prompt included.
+    Raises NotReady.
     """
     live, asked = runtime.live(candidate), runtime.clock()
     if live is None or not live.breaker.allows(asked):
@@ -198,15 +222,47 @@ async def begin(
         return None
     if passed is None:
         return None
+    try:
+        tab = await _paid(runtime, job, candidate, more_prompt=more_prompt, at_once=at_once)
+    except BaseException as exc:
+        passed.leave()
+        if not isinstance(exc, Unpaid):
+            raise
+        if not at_once:
+            # A second attempt beside the first need not be paid for.
+            job.trail.failures.append((candidate.model_name, exc))
+        return None
     started = runtime.clock()
     if not live.breaker.begin(started):
         passed.leave()
+        if tab is not None:
+            runtime.release(tab)
         return None
     live.in_flight += 1
-    turn = Turn(runtime, job, candidate, live, started, passed)
+    turn = Turn(runtime, job, candidate, live, started, passed, tab)
     if live.breaker.state is not CLOSED and not await _may_probe(turn):
         return None
     return turn
+
+
+async def _paid(
+    runtime: Runtime, job: Job, candidate: Candidate, *, more_prompt: int, at_once: bool
+) -> Tab | None:
+    """Hold what a call may cost, here and where it outlives this process; see `pay`."""
+    need, trail = job.need, job.trail
+    if need.wallet is None:
+        return None
+    tab = await pay(runtime, need, candidate, more_prompt=more_prompt, at_once=at_once)
+    if tab is None:
+        return None
+    if tab.purses and trail.draft is not None:
+        try:
+            tab.slot = runtime.recorder.open(trail.draft(candidate, tab))
+        except SpoolError as exc:
+            runtime.release(tab)
+            raise NotReady(f"What a call may cost could not be kept: {exc}") from exc
+    trail.tabs.append(tab)
+    return tab
 
 
 async def _may_probe(turn: Turn) -> bool:

@@ -184,6 +184,16 @@ class ProblemCandidate(msgspec.Struct):
     detail: str
 
 
+class ProblemBudget(msgspec.Struct, omit_defaults=True):
+    """The budget that could not pay: what is left of it, and when it begins anew, if it does."""
+
+    name: str
+    limitUsd: float
+    remainingUsd: float
+    neededUsd: float
+    resetsAt: str | None = None
+
+
 class Problem(msgspec.Struct, omit_defaults=True):
     """RFC 9457 problem details; `code` is stable, `detail` is for people."""
 
@@ -194,6 +204,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     code: str
     errors: list[ProblemField] | None = None
     candidates: list[ProblemCandidate] | None = None
+    budget: ProblemBudget | None = None
     requestId: str | None = None
 
 

@@ -3,21 +3,26 @@
 import time
 
 import msgspec
+from msgspec.structs import replace
 
 from routing.engine.baseline import counterfactual
-from routing.engine.decide import Decision, Need, cheapest_bound_nusd, decide
+from routing.engine.decide import Decision, Need, cheapest_bound_nusd
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
 from routing.lanes.ids import new_id
 from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
+from routing.lanes.purchase import affordable
 from routing.lanes.runtime import Runtime
+from routing.lanes.till import Tab
 from routing.providers.base import Usage
-from telemetry.record import RequestKind, RequestRecord
+from telemetry.record import Charge, RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
 
 CALLER_LEFT = "caller_left"
 COST_LIMIT_EXCEEDED = "cost_limit_exceeded"
+WORKER_LOST = "worker_lost"
+LOST_STATUS = 500
 CALLER_LEFT_STATUS = 499  # nginx's code for a client that closed the connection
 MAX_ERROR_CHARS = 500
 
@@ -29,6 +34,7 @@ class Bill(msgspec.Struct):
     completion_tokens: int
     estimated: bool
     cost_nusd: int | None  # with attempts that lost a race; None: a price is not known
+    cached_tokens: int = 0
 
     @property
     def cost_usd(self) -> float | None:
@@ -67,9 +73,11 @@ class Exchange:
         self._started = runtime.clock()
         self._recorded = False
         self.kind: RequestKind = kind
-        self.need = need
+        self.need = self._budgeted(need)
         self.decision: Decision | None = None
         self.trail = Trail()
+        if self.need.wallet is not None:
+            self.trail.draft = self.draft
         self.selection_us = 0
         self.first_token_ms = 0
         self.stream = False
@@ -79,7 +87,7 @@ class Exchange:
         """Return the decision for this request; raises as `engine.decide` does."""
         runtime = self._runtime
         began = runtime.clock()
-        decision = decide(runtime.policy, runtime.state, self.need, began)
+        decision = affordable(runtime, self.need, began, self._created_ns / 1e9)
         self.decision = decision
         self.selection_us = int((runtime.clock() - began) * 1e6)
         return decision
@@ -126,13 +134,45 @@ class Exchange:
     def bill(self, usage: Usage | None, answer_chars: int) -> Bill:
         """Return what the answer used and cost; estimated where the upstream gave no usage."""
         counted = usage or Usage(self.need.prompt_tokens, -(-answer_chars // 4))
-        answered = self.answered_by
-        tokens = (counted.prompt_tokens, counted.completion_tokens)
-        cost = answered.cost_bound_nusd(*tokens) if answered else None
-        lost = self.trail.lost_nusd
-        if cost is not None:
-            cost = None if lost is None else cost + lost
-        return Bill(*tokens, estimated=usage is None, cost_nusd=cost)
+        if usage is not None:
+            self._learn(usage)
+        cost = self._cost(counted, usage)
+        return Bill(
+            counted.prompt_tokens,
+            counted.completion_tokens,
+            estimated=usage is None,
+            cost_nusd=cost,
+            cached_tokens=counted.cached_tokens,
+        )
+
+    def _cost(self, counted: Usage, usage: Usage | None) -> int | None:
+        answered, trail = self.answered_by, self.trail
+        if answered is None or answered.price is None:
+            return None
+        if trail.tabs:
+            if trail.payer is not None:
+                trail.payer.answered(usage)
+            return sum(tab.nusd for tab in trail.tabs)
+        cost = answered.price.cost_nusd(
+            counted.prompt_tokens,
+            counted.completion_tokens,
+            counted.cached_tokens,
+            embed=self.need.task == "embedding",
+        )
+        return None if trail.lost_nusd is None else cost + trail.lost_nusd
+
+    def _learn(self, usage: Usage) -> None:
+        """Let the prompt's count teach what this model makes of so many bytes."""
+        answered, need, runtime = self.answered_by, self.need, self._runtime
+        if answered is None or not need.prompt_bytes:
+            return
+        if runtime.tokens.see(
+            answered.model_name,
+            text_bytes=need.prompt_bytes,
+            bound=need.prompt_bound,
+            tokens=usage.prompt_tokens,
+        ):
+            runtime.learn_excess(answered.model_name)
 
     def succeed(self, bill: Bill | None = None) -> None:
         """Record success; raises NotReady where the record cannot be kept."""
@@ -153,10 +193,47 @@ class Exchange:
             return
         self._recorded = True
         record = self._build(bill, status, error_type, message)
+        tabs = self.trail.tabs
+        if tabs:
+            self._charge(record, tabs)
         try:
             self._runtime.recorder.record(record)
         except SpoolError as exc:
+            # What was held stays so: when this process ends, its slots tell of it.
             raise NotReady(f"The record of this request could not be kept: {exc}") from exc
+        for tab in tabs:
+            self._runtime.close_tab(tab, tab.nusd)
+
+    def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:
+        """Write down what each budget's lease pays for the request, and the sum as its cost."""
+        charges: dict[bytes, int] = {}
+        cost = 0
+        for tab in tabs:
+            # Fixed now: what is charged and what is recorded are the same.
+            nusd = tab.known_nusd = tab.nusd
+            cost += nusd
+            for purse in tab.purses if nusd else ():
+                charges[purse.account] = charges.get(purse.account, 0) + nusd
+        record.charges = tuple(Charge(account, nusd) for account, nusd in charges.items())
+        record.cost_nusd = cost
+        record.cost_known = all(tab.price is not None for tab in tabs)
+
+    def draft(self, candidate: Candidate, tab: Tab) -> RequestRecord:
+        """Return the record that a call leaves if this process dies with it: all it may cost."""
+        record = self._build(None, LOST_STATUS, WORKER_LOST, "The worker died with the request.")
+        record.selected_model, record.endpoint = candidate.model_name, candidate.endpoint_name
+        record.prompt_tokens = self.need.prompt_tokens
+        record.usage_estimated, record.cost_nusd = True, tab.bound_nusd
+        record.charges = tuple(Charge(p.account, tab.bound_nusd) for p in tab.purses)
+        return record
+
+    def _budgeted(self, need: Need) -> Need:
+        """Return the need with what it may be paid from, by the time the request came."""
+        ledger = self._runtime.ledger
+        if not ledger.limits_anything:
+            return need
+        wallet = ledger.wallet(need.tenant, need.key, need.task, need.tag, self._created_ns / 1e9)
+        return need if wallet is None else replace(need, wallet=wallet)
 
     def _build(
         self, bill: Bill | None, status: int, error_type: str, message: str
@@ -195,6 +272,7 @@ class Exchange:
         if bill is not None:
             record.prompt_tokens = bill.prompt_tokens
             record.completion_tokens = bill.completion_tokens
+            record.cached_tokens = bill.cached_tokens
             record.usage_estimated = bill.estimated
             record.cost_known = bill.cost_nusd is not None
             record.cost_nusd = bill.cost_nusd or 0
@@ -206,8 +284,8 @@ class Exchange:
     def _compare(self, record: RequestRecord, bill: Bill) -> None:
         """Say what the same tokens would have cost at the baseline."""
         runtime = self._runtime
-        tokens = (bill.prompt_tokens, bill.completion_tokens)
-        other = counterfactual(runtime.policy, runtime.state, self.need, *tokens, runtime.clock())
+        tokens = (bill.prompt_tokens, bill.completion_tokens, bill.cached_tokens)
+        other = counterfactual(runtime.policy, runtime.state, self.need, tokens, runtime.clock())
         record.baseline_model = other.model
         record.baseline_known = other.nusd is not None
         record.baseline_nusd = other.nusd or 0

@@ -89,6 +89,7 @@ async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
     try:
         provider, call = runtime.provider(candidate), job.call_for(candidate)
         allowed_s = whole_s(candidate, turn.live, job.need)
+        turn.call(whole=True)
         async with asyncio.timeout(min(allowed_s, job.deadline - turn.started)):
             answer = await (provider.embed(call) if embed else provider.complete(call))
     except ProviderError as exc:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from routing.engine.decide import likely_tokens
+from routing.engine.decide import likely_tokens, output_cap
 from routing.engine.errors import (
     DeadlineExceeded,
     MalformedAnswer,
@@ -16,7 +16,11 @@ from routing.lanes import limits
 from routing.lanes.attempt import Turn, begin
 from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
+from routing.lanes.till import utf8_bytes
 from routing.providers.base import Call, Piece
+
+# The last piece may follow the last token that was paid for, and hold nothing new.
+CUT_AFTER = 1
 
 
 class Flow:
@@ -30,6 +34,8 @@ class Flow:
         self._pieces = pieces
         self._first: Piece | None = None
         self._finished_at: float | None = None
+        self._pieces_told = 0
+        self._cut = False
 
     @property
     def candidate(self) -> Candidate:
@@ -52,6 +58,10 @@ class Flow:
     async def next(self) -> Piece | None:
         """Return the next piece, or None at the end; raises ProviderError or DeadlineExceeded."""
         piece, self._first = self._first, None
+        if self._cut:
+            self.turn.succeed()
+            await self.close()
+            return None
         try:
             if piece is None:
                 piece = await self._following()
@@ -66,6 +76,10 @@ class Flow:
             raise
         if piece is None:
             self.turn.succeed()
+        elif self._outruns(piece):
+            # A piece is a token at least: what follows is not paid for.
+            self._cut = self.turn.job.trail.cut = True
+            return Piece(finish_reason="length")
         return piece
 
     async def close(self) -> None:
@@ -115,6 +129,8 @@ class Flow:
                 if piece.text or piece.tool_calls or piece.finish_reason:
                     return piece
                 if piece.thinking:
+                    if self.turn.tab is not None:
+                        self.turn.tab.seen = -1  # nobody says how long a thought was
                     limit.reschedule(min(loop.time() + limits.BETWEEN_TOKENS_S, end))
         return None
 
@@ -124,10 +140,22 @@ class Flow:
             return DeadlineExceeded(job.deadline_ms)
         return UpstreamTimeout(name, f"Endpoint '{name}' fell silent in the middle of its answer.")
 
+    def _outruns(self, piece: Piece) -> bool:
+        """Return True if more came than was asked and is paid for, of an answer that goes on."""
+        tab = self.turn.tab
+        if tab is None or not tab.purses or piece.finish_reason or self._finished_at is not None:
+            return False
+        self._pieces_told += 1
+        return self._pieces_told >= output_cap(self.candidate, self.turn.job.need) + CUT_AFTER
+
     def _count(self, piece: Piece) -> None:
         self.turn.chars += len(piece.text)
         for call in piece.tool_calls or ():
             self.turn.chars += len((call.get("function") or {}).get("arguments") or "")
+        if (tab := self.turn.tab) is not None and tab.seen >= 0:
+            tab.seen += utf8_bytes(piece.text)
+            for call in piece.tool_calls or ():
+                tab.seen += len(repr(call))
         self.load_ms = piece.load_ms or self.load_ms
         if piece.waited_ms is not None:
             self.turn.last = piece
@@ -142,7 +170,8 @@ async def open_flow(
     runtime: Runtime, job: Job, candidate: Candidate, call: Call | None = None
 ) -> Flow | None:
     """Return a streamed answer that has begun; None if none did, with the failure on the trail."""
-    turn = await begin(runtime, job, candidate)
+    more = utf8_bytes(call.prefill) if call is not None else 0
+    turn = await begin(runtime, job, candidate, more_prompt=more)
     return None if turn is None else await flowing(turn, call)
 
 
@@ -152,6 +181,7 @@ async def flowing(turn: Turn, call: Call | None = None) -> Flow | None:
     try:
         asked = call or turn.job.call_for(turn.candidate)
         flow = Flow(turn, turn.runtime.provider(turn.candidate).stream(asked))
+        turn.call(whole=False)
         await flow.begin()
     except ProviderError as exc:
         turn.fail(exc)

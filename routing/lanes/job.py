@@ -9,14 +9,17 @@ from routing.engine.decide import Decision, Need
 from routing.engine.errors import ProviderError, RefusedByUpstream
 from routing.engine.hedging import HedgeBudget
 from routing.engine.policy import Candidate
+from routing.lanes.till import Tab
 from routing.providers.base import Call
-from telemetry.record import Attempt
+from telemetry.record import Attempt, RequestRecord
 
 # Timers may fire this much before the clock says so.
 TIMER_GRAIN_S = 0.002
 
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
+# What the request leaves if this process dies while it calls a candidate, with its money.
+Draft = Callable[[Candidate, Tab], RequestRecord]
 
 
 class Trail(msgspec.Struct):
@@ -30,6 +33,10 @@ class Trail(msgspec.Struct):
     queued_ms: int = 0  # in admission queues
     queue_position: int = 0  # when it began to wait; 0: it never did
     waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
+    tabs: list[Tab] = []  # what attempts cost, where a budget counts it
+    payer: Tab | None = None  # of whose attempt the answer is
+    draft: Draft | None = None
+    cut: bool = False  # the answer was ended where its money did
 
     def add_lost(self, cost_nusd: int | None) -> None:
         known = self.lost_nusd is not None and cost_nusd is not None

@@ -7,9 +7,10 @@ import msgspec
 
 from routing.engine.callers import Caller
 from routing.engine.catalog import Priority
-from routing.engine.decide import Decision, Need, alternatives, explain
+from routing.engine.decide import Decision, Need, alternatives, answer_limit, explain
 from routing.engine.errors import NoCandidate, RoutingError
 from routing.engine.policy import Candidate
+from routing.engine.tokens import prompt_bound
 from routing.lanes.contracts import (
     Consideration,
     ModelInfo,
@@ -27,13 +28,14 @@ from routing.lanes.contracts import (
     decode_select,
     encode,
 )
-from routing.lanes.exchange import Bill, Exchange, estimate_tokens
+from routing.lanes.exchange import Bill, Exchange
 from routing.lanes.execute import Job, complete, open_stream
 from routing.lanes.native_stream import RouteEvents, broken, queued
 from routing.lanes.problems import BadRequest, bad_json, bad_request, failure_of, internal_error
 from routing.lanes.queued import Queued, opened_soon
 from routing.lanes.reply import Reply
 from routing.lanes.runtime import Runtime
+from routing.lanes.till import utf8_bytes
 from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call
 
@@ -75,8 +77,7 @@ async def route_request(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise bad_json(exc) from exc
     wanted = request.requirements or _NO_ROUTE
-    tokens = estimate_tokens(request.prompt)
-    need = _need(runtime, caller, request, wanted, prompt_tokens=tokens)
+    need = _need(runtime, caller, request, wanted, request.prompt)
     embed = request.taskType == "embedding"
     if embed and request.stream:
         raise _no_stream()
@@ -131,16 +132,18 @@ def _need(
     caller: Caller,
     request: SelectRequest | RouteRequest,
     wanted: SelectRequirements | RouteRequirements,
-    *,
-    prompt_tokens: int = 0,
+    prompt: str = "",
 ) -> Need:
     priority = wanted.priority or _NORMAL
     limit = wanted.costLimit
+    size = utf8_bytes(prompt)
     return Need(
         task=request.taskType,
         priority=priority,
         floor=runtime.policy.floor(priority, wanted.complexity, wanted.qualityRequirement),
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=size // 4 + 1 if prompt else 0,
+        prompt_bound=prompt_bound(size) if prompt else 0,
+        prompt_bytes=size,
         max_tokens=wanted.maxTokens,
         # Rounded down: a bound above the limit by a fraction of a nano-dollar is above it.
         cost_limit_nusd=None if limit is None else math.floor(limit * 1e9),
@@ -163,7 +166,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
             model=candidate.upstream_model,
             prompt=request.prompt,
             inputs=[request.prompt] if embed else None,
-            max_tokens=_answer_limit(exchange.need, candidate),
+            max_tokens=answer_limit(candidate, exchange.need),
             temperature=wanted.temperature,
             num_ctx=candidate.offering.num_ctx,
             keep_alive=candidate.offering.keep_alive,
@@ -179,13 +182,6 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         trail=exchange.trail,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, wanted.maxWaitMs),
     )
-
-
-def _answer_limit(need: Need, candidate: Candidate) -> int | None:
-    """Return the most tokens to ask for; a costLimit was reckoned for no more."""
-    if need.max_tokens is None and need.cost_limit_nusd is not None and candidate.output_nusd:
-        return need.output_tokens
-    return need.max_tokens
 
 
 def _selection(

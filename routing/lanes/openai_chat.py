@@ -10,9 +10,10 @@ from msgspec import Meta
 
 from routing.engine.callers import Caller
 from routing.engine.catalog import TASK_TYPES, Commit
-from routing.engine.decide import Decision, Need
+from routing.engine.decide import Decision, Need, answer_limit
 from routing.engine.errors import RoutingError
 from routing.engine.policy import Candidate
+from routing.engine.tokens import prompt_bound
 from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Tag, Temperature, encode
 from routing.lanes.exchange import Bill, Exchange, estimate_tokens
 from routing.lanes.execute import Job, Stream, complete, open_stream
@@ -39,6 +40,8 @@ PASSED_ON = (
     "tools", "top_k", "top_logprobs", "top_p", "user",
 )  # fmt: skip
 AUTO = "auto"
+# What the hungriest models make of one image, with room to spare.
+IMAGE_TOKENS = 40_000
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -165,6 +168,7 @@ class Ask:
     request: ChatRequest
     messages: list[dict[str, Any]]
     params: dict[str, Any]
+    size: int  # bytes of the whole request
 
     @property
     def max_tokens(self) -> int | None:
@@ -233,7 +237,7 @@ def _decode(body: bytes) -> Ask:
     except RecursionError as exc:
         raise bad_json(ValueError("it is nested too deeply")) from exc
     params = {name: raw[name] for name in PASSED_ON if raw.get(name) is not None}
-    return Ask(request, raw["messages"], params)
+    return Ask(request, raw["messages"], params, len(body))
 
 
 def _need(ask: Ask, caller: Caller) -> Need:
@@ -252,6 +256,8 @@ def _need(ask: Ask, caller: Caller) -> Need:
     return Need(
         task=task,
         prompt_tokens=tokens,
+        prompt_bound=_most_tokens(ask),
+        prompt_bytes=ask.size,
         max_tokens=ask.max_tokens,
         model=model,
         tenant=caller.tenant,
@@ -260,6 +266,19 @@ def _need(ask: Ask, caller: Caller) -> Need:
         allowed=caller.allowed,
         share=caller.share,
     )
+
+
+def _most_tokens(ask: Ask) -> int:
+    """Return the most tokens that what is sent can be: as JSON no text is shorter than in UTF-8."""
+    bound = prompt_bound(
+        ask.size,
+        messages=len(ask.messages),
+        tool_bytes=len(encode(ask.params["tools"])) if "tools" in ask.params else 0,
+    )
+    parts = [p for m in ask.request.messages if isinstance(m.content, list) for p in m.content]
+    images = sum(part.image_url is not None for part in parts)
+    # An image by its address is as short as you like, and as long as its model makes it.
+    return bound + images * IMAGE_TOKENS
 
 
 def _message_tokens(content: str | list[Part] | None) -> int:
@@ -277,7 +296,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         return Call(
             model=candidate.upstream_model,
             messages=ask.messages,
-            max_tokens=ask.max_tokens,
+            max_tokens=answer_limit(candidate, exchange.need),
             temperature=ask.request.temperature,
             params=ask.params,
             num_ctx=candidate.offering.num_ctx,

@@ -4,7 +4,15 @@ import asyncio
 from collections.abc import Iterator
 
 from routing.engine.decide import attempts
-from routing.engine.errors import AttemptsFailed, Crowded, DeadlineExceeded, NoCandidate, Rejection
+from routing.engine.errors import (
+    AttemptsFailed,
+    BudgetExhausted,
+    Crowded,
+    DeadlineExceeded,
+    NoCandidate,
+    Rejection,
+    Unpaid,
+)
 from routing.engine.policy import Candidate
 from routing.lanes.job import Job, Trail
 from routing.lanes.runtime import Runtime
@@ -31,6 +39,9 @@ def is_over(runtime: Runtime, job: Job) -> bool:
 
 def outcome(runtime: Runtime, job: Job) -> Exception:
     """Return what to tell the caller when nobody answered."""
+    unpaid = [e for _, e in job.trail.failures if isinstance(e, Unpaid)]
+    if unpaid and not job.trail.attempts:
+        return BudgetExhausted(unpaid[0].shortage)
     if job.trail.failures and all(isinstance(e, Crowded) for _, e in job.trail.failures):
         return _all_crowded(job.trail)
     if job.trail.refusals:
@@ -54,6 +65,8 @@ async def worth_asking_again(runtime: Runtime, job: Job, candidate: Candidate) -
     if job.is_late(runtime.clock()):
         return False
     asked = [(a.model, a.endpoint) for a in job.trail.attempts[-1:]]
+    if not job.trail.failures or isinstance(job.trail.failures[-1][1], Unpaid):
+        return False
     if asked != [(candidate.model_name, candidate.endpoint_name)]:
         return False  # its breaker opened, or the policy dropped it
     error = job.trail.failures[-1][1]

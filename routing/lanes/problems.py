@@ -3,12 +3,14 @@
 import difflib
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from routing.engine.errors import (
     AttemptsFailed,
+    BudgetExhausted,
     Crowded,
     DeadlineExceeded,
     LoadRefused,
@@ -20,10 +22,11 @@ from routing.engine.errors import (
     RoutingError,
     Unidentified,
     UnknownModel,
+    Unpaid,
     UpstreamBusy,
     UpstreamTimeout,
 )
-from routing.lanes.contracts import Problem, ProblemCandidate, ProblemField
+from routing.lanes.contracts import Problem, ProblemBudget, ProblemCandidate, ProblemField
 
 TYPE_PREFIX = "urn:ai-orchestra:problem:"
 DEFAULT_RETRY_AFTER_S = 5
@@ -38,6 +41,8 @@ TITLES: dict[str, str] = {
     "unsupported_media_type": "The content type is not supported",
     "host_not_allowed": "The Host header is not allowed",
     "no_model_available": "No model can take this request now",
+    "budget_exhausted": "A budget has too little left",
+    "budget_unreachable": "What is left of a budget cannot be told now",
     "cost_limit_exceeded": "Every model could cost more than the limit",
     "context_length_exceeded": "The prompt fits no model's context",
     "not_allowed": "The API key may not use the model",
@@ -96,6 +101,7 @@ class Failure:
     # For the record instead of `detail`, where that quotes what an upstream said: it may quote
     # the prompt.
     recorded: str = ""
+    budget: ProblemBudget | None = None
 
     def problem(self, request_id: str | None) -> Problem:
         return Problem(
@@ -106,6 +112,7 @@ class Failure:
             code=self.code,
             errors=list(self.fields) or None,
             candidates=list(self.candidates) or None,
+            budget=self.budget,
             requestId=request_id,
         )
 
@@ -115,6 +122,8 @@ def failure_of(exc: RoutingError) -> Failure:
     if isinstance(exc, BadRequest):
         headers = {} if exc.retry_after_s is None else _retry_after(exc.retry_after_s)
         return Failure(exc.status, exc.code, str(exc), exc.fields, headers=headers)
+    if isinstance(exc, BudgetExhausted | Unpaid):
+        return _exhausted(exc)
     if isinstance(exc, NoCandidate):
         return _no_candidate(exc)
     if isinstance(exc, UnknownModel | ModelNotAllowed | Unidentified):
@@ -125,9 +134,7 @@ def failure_of(exc: RoutingError) -> Failure:
         return _attempts_failed(exc)
     if isinstance(exc, DeadlineExceeded):
         return Failure(504, exc.code, str(exc))
-    if isinstance(exc, NotReady):
-        return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
-    if isinstance(exc, LoadRefused | Crowded):
+    if isinstance(exc, NotReady | LoadRefused | Crowded):
         return Failure(503, exc.code, str(exc), headers=_retry_after(exc.retry_after_s))
     if isinstance(exc, ProviderError):
         return Failure(502, exc.code, str(exc), recorded=f"Endpoint '{exc.endpoint}' failed.")
@@ -152,6 +159,23 @@ def _refused(exc: RefusedByUpstream) -> Failure:
     status = exc.status if exc.status in (400, 413, 422) else 400
     recorded = f"Endpoint '{exc.endpoint}' refused the request with status {exc.status}."
     return Failure(status, exc.code, str(exc), recorded=recorded)
+
+
+def _exhausted(exc: BudgetExhausted | Unpaid) -> Failure:
+    short = exc.shortage
+    resets = None
+    if short.resets_at_s is not None:
+        resets = datetime.fromtimestamp(short.resets_at_s, UTC).isoformat()
+    told = ProblemBudget(
+        name=short.budget,
+        limitUsd=short.limit_nusd / 1e9,
+        remainingUsd=short.remaining_nusd / 1e9,
+        neededUsd=short.needed_nusd / 1e9,
+        resetsAt=resets,
+    )
+    headers = {} if short.retry_after_s is None else _retry_after(short.retry_after_s)
+    said = str(BudgetExhausted(short))
+    return Failure(402, BudgetExhausted.code, said, headers=headers, budget=told)
 
 
 def _no_candidate(exc: NoCandidate) -> Failure:

@@ -19,14 +19,17 @@ from routing.engine.callers import ANONYMOUS, Caller
 from routing.engine.catalog import PRIORITIES, EndpointSpec, PolicyDocument
 from routing.engine.errors import NotReady
 from routing.engine.hedging import HedgeBudget
+from routing.engine.ledger import Ledger
 from routing.engine.pace import generation_ms
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import FleetState, HostState, OfferingState
+from routing.engine.tokens import TokenRatios
 from routing.lanes import load_news
 from routing.lanes.doorkeeper import Doorkeeper
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
+from routing.lanes.till import Tab, Treasury
 from routing.providers.base import Provider
 from routing.providers.registry import provider_for
 from routing.providers.transport import Misconfigured
@@ -63,6 +66,7 @@ class Runtime:
         worker: str = "",
         doorkeeper: Doorkeeper | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.recorder = recorder
         self.worker = worker
@@ -70,12 +74,16 @@ class Runtime:
         # Every node may have a `web-0`, and a restarted one is another: this one is unique.
         self.identity = f"{worker}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.clock = clock
+        self.wall = wall  # seconds since the epoch, for prices and periods
+        self.ledger = Ledger()
+        self.treasury: Treasury | None = None  # without: no hard budget pays for anything
         self.policy: Policy = EMPTY_POLICY
         self.state = FleetState()
         self.local: HostState = self.state.host(LOCAL_HOST)
         self.jitter: Callable[[], float] = random.random
         self.breaker_news: Callable[[BreakerNews], None] = _tell_nobody
         self.idempotency: Idempotency | None = None
+        self.tokens = TokenRatios()
         self.hedges: dict[str, HedgeBudget] = {p: HedgeBudget() for p in PRIORITIES}
         self.ending: set[asyncio.Task[None]] = set()  # calls that nobody waits for any more
         self.fleet_time: Callable[[], float] = time.time  # Redis's clock, where there is one
@@ -91,8 +99,10 @@ class Runtime:
 
     def adopt(self, document: PolicyDocument) -> None:
         """Take over a new policy; requests under way go on with the one they began with."""
-        policy = Policy(document)
+        policy = Policy(document, self.wall())
         self.state.bind(policy)
+        self.ledger.bind(document.budgets, document.version)
+        self._price(policy)
         self.policy = policy
         self._renew_providers(policy)
         self.gate.bind(policy, self.state)
@@ -101,6 +111,8 @@ class Runtime:
     def admit(self) -> None:
         """Raise NotReady if new work must not start."""
         self.require_policy()
+        if self.wall() >= self.policy.reprice_at_s:
+            self.adopt(self.policy.document)
         if not self.recorder.admits():
             raise NotReady(
                 "Records cannot be kept: the spool is full or its disk is. Check the conductor."
@@ -109,6 +121,19 @@ class Runtime:
     def require_policy(self) -> None:
         if not self.ready:
             raise NotReady("No policy is loaded yet; try again in a moment.")
+
+    def release(self, tab: Tab) -> None:
+        """Give back what was held for a call that cost nothing."""
+        self.close_tab(tab, 0)
+
+    def close_tab(self, tab: Tab, nusd: int) -> None:
+        """End a hold: `nusd` of it is charged, and in a record that is kept."""
+        purses, tab.purses = tab.purses, ()
+        if not purses:
+            return
+        self.ledger.settle(purses, tab.bound_nusd, nusd)
+        if tab.slot >= 0:
+            self.recorder.close_slot(tab.slot)
 
     def identify(self, authorization: bytes | None) -> Caller:
         """Return who sent this Authorization header; raises Unidentified, NotReady."""
@@ -174,6 +199,13 @@ class Runtime:
         self.state.observe(
             live, duration_ms=duration_ms, output_tokens=output_tokens, ttft_ms=ttft_ms
         )
+        if (candidate := self.policy.by_id.get(live.id)) is not None:
+            candidate.see_speed(live.ms_per_token)
+
+    def learn_excess(self, model: str) -> None:
+        """Reckon from now on with what a model's template adds beyond the bound."""
+        for candidate in self.policy.by_model.get(model, ()):
+            candidate.excess_tokens = self.tokens.excess(model)
 
     def breaker_changed(self, offering: OfferingState, reason: str = "") -> None:
         """Tell the other workers of a breaker that opened or closed here; `reason` is a code."""
@@ -251,6 +283,12 @@ class Runtime:
             openings=news.openings,
             reason=news.reason,
         )
+
+    def _price(self, policy: Policy) -> None:
+        """Let the new policy's candidates know what was measured before it."""
+        for candidate in policy.candidates:
+            candidate.see_speed(self.state.live[candidate.index].ms_per_token)
+            candidate.excess_tokens = self.tokens.excess(candidate.model_name)
 
     def _renew_providers(self, policy: Policy) -> None:
         old, self._providers = self._providers, {}

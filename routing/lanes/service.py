@@ -18,9 +18,12 @@ from routing.lanes.probing import FleetProbes
 from routing.lanes.runtime import Runtime
 from routing.policy.tokens import digest_key
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
+from routing.treasury.desk import Desk
+from routing.treasury.statements import Connection
 from telemetry.queue_news import EndpointQueue, QueueNews, busy
 from telemetry.recorder import Recorder
 from telemetry.sampler import sample
+from telemetry.spool.layout import identity
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class DataPlane:
         resolve_secret: Callable[[str], str],
         secret: str,
         idempotency_ttl_s: float,
+        connect: Callable[[], Awaitable[Connection]] | None = None,
         require_keys: bool = False,
     ) -> None:
         self.runtime = Runtime(
@@ -67,13 +71,23 @@ class DataPlane:
         self._slots = SlotKeeper(redis_url, self.runtime.identity)
         self.runtime.gate.share(self._slots)
         self.runtime.gate.loader = FleetLoader(self.runtime)
+        self._desk: Desk | None = None
+        if connect is not None:
+            self._desk = Desk(
+                self.runtime.ledger,
+                connect=connect,
+                redis_url=redis_url,
+                spool=identity(spool_dir),
+                holder=self.runtime.recorder.holder,
+            )
+            self.runtime.treasury = self._desk
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start the tasks; requests are admitted once a policy is there."""
         self.runtime.see_local_host(sample())
-        jobs = (
+        jobs: list[Callable[[], Awaitable[None]]] = [
             self._policy,
             self._bus.listen,
             self._bus.speak,
@@ -81,7 +95,9 @@ class DataPlane:
             self._tell_queues,
             self._slots.run,
             self._slots.listen,
-        )
+        ]
+        if self._desk is not None:
+            jobs += [self._desk.run, self._desk.listen]
         self._tasks = [asyncio.create_task(_kept_up(job)) for job in jobs]
 
     async def stop(self) -> None:

@@ -12,15 +12,20 @@ from routing.models.price import Price
 from routing.models.profile import RoutingProfile
 from routing.models.savings import Savings
 from routing.models.tenant import Tenant
+from routing.models.treasury import BudgetAlert, BudgetSpend, BudgetWindow, Lease
 from routing.models.version import PolicyVersion
 
 __all__ = [
     "ApiKey",
     "Budget",
+    "BudgetAlert",
+    "BudgetSpend",
+    "BudgetWindow",
     "ChainEntry",
     "Endpoint",
     "FallbackChain",
     "HostCost",
+    "Lease",
     "Model",
     "Offering",
     "Origin",

@@ -30,6 +30,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0  # of the prompt's, those that were at hand
 
 
 class Answer(msgspec.Struct, kw_only=True):

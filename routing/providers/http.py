@@ -33,6 +33,10 @@ class NoConnection(HttpError):
     """Raised when there is no connection, or it broke before the answer began."""
 
 
+class Unreached(NoConnection):
+    """Raised when there was no connection at all: nothing was sent."""
+
+
 class Broken(HttpError):
     """Raised when the connection broke in the middle of the answer."""
 
@@ -289,7 +293,7 @@ class Origin:
                     Connection, self._host, self._port, ssl=self._tls
                 )
         except (OSError, TimeoutError, UnicodeError) as exc:
-            raise NoConnection(_reason(exc)) from exc
+            raise Unreached(_reason(exc)) from exc
         return connection
 
     def _head(self, path: str) -> bytes:

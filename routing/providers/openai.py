@@ -12,9 +12,19 @@ from routing.providers.sse import PartTooLong, events
 from routing.providers.transport import UNDECODABLE, Transport
 
 
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        details = self.prompt_tokens_details
+        return (details.cached_tokens or 0) if details else 0
 
 
 class _Message(msgspec.Struct):
@@ -186,4 +196,6 @@ def payload(call: Call) -> dict[str, Any]:
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
-    return Usage(usage.prompt_tokens, usage.completion_tokens) if usage else None
+    if usage is None:
+        return None
+    return Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)

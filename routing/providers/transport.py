@@ -18,12 +18,20 @@ from routing.engine.errors import (
     UpstreamFault,
     UpstreamTimeout,
 )
-from routing.providers.http import Broken, Connection, HttpError, NoConnection, Origin
+from routing.providers.http import (
+    Broken,
+    Connection,
+    HttpError,
+    NoConnection,
+    Origin,
+    Unreached,
+)
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_QUOTED = 300  # characters of an upstream's own words that are passed on
 # Nobody means more by it; a wrong clock or a hostile one must not close an endpoint for years.
 MAX_RETRY_AFTER_S = 3600.0
+MAYBE_DONE = (408, 502, 504)
 # What decoding an upstream's bytes can raise: msgspec leaves the last two to Python.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -99,13 +107,21 @@ class Transport:
     def _failure(self, exc: HttpError) -> ProviderError:
         name = self.endpoint
         if isinstance(exc, NoConnection):
-            return ConnectFailed(name, f"Could not reach endpoint '{name}': {exc}.")
+            failed = ConnectFailed(name, f"Could not reach endpoint '{name}': {exc}.")
+            failed.may_cost = not isinstance(exc, Unreached)
+            return failed
         if isinstance(exc, Broken):
             return StreamCut(name, f"Endpoint '{name}' broke off its answer.")
         return MalformedAnswer(name, f"Endpoint '{name}' sent an answer that is not HTTP.")
 
     def refusal(self, answer: Connection, content: bytes) -> ProviderError:
         """Return the error that a status other than 200 stands for."""
+        error = self._refusal(answer, content)
+        # Nobody charges for an error, but behind a gateway's the work may have been done.
+        error.may_cost = answer.status in MAYBE_DONE
+        return error
+
+    def _refusal(self, answer: Connection, content: bytes) -> ProviderError:
         status, name = answer.status, self.endpoint
         if status in (401, 403) or status < 400:
             # Its refusal of our credential, which it may quote, or a redirect: not the caller's.

@@ -5,7 +5,7 @@ import contextlib
 import datetime as dt
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -13,9 +13,10 @@ import psycopg
 from telemetry.database import AsyncConnection, connect, one_line
 from telemetry.partitions import DAYS_AHEAD, ensure_day, today
 from telemetry.record import RequestRecord
-from telemetry.shipper.store import CREATE_INCOMING, store
-from telemetry.spool import SpoolReader
-from telemetry.spool.layout import SHIPPER_LOCK, take_lock
+from telemetry.shipper.store import CREATE_INCOMING, Settle, store
+from telemetry.spool import SpoolBatch, SpoolReader
+from telemetry.spool.inflight import abandoned, holder_of, left_behind, remove
+from telemetry.spool.layout import SHIPPER_LOCK, take_lock, worker_directories
 from telemetry.waiting import Backoff, pause
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ BATCH_RECORDS = 5000
 POLL_S = 0.1
 DAY_US = 86_400_000_000
 
+# Frees what a dead holder's leases have left.
+Bury = Callable[[AsyncConnection, str], Awaitable[None]]
 OnShipped = Callable[[Sequence[RequestRecord]], None]
 
 
@@ -34,7 +37,16 @@ class Shipper:
     called after the commit and must not block.
     """
 
-    def __init__(self, spool_dir: Path, on_shipped: OnShipped, *, retention_days: int = 30) -> None:
+    def __init__(
+        self,
+        spool_dir: Path,
+        on_shipped: OnShipped,
+        *,
+        retention_days: int = 30,
+        settle: Settle | None = None,
+        bury: Bury | None = None,
+    ) -> None:
+        self._settle, self._bury = settle, bury
         self.spool_dir = spool_dir
         self.on_shipped = on_shipped
         self.retention_days = retention_days
@@ -63,15 +75,61 @@ class Shipper:
     async def _ship_all(self, reader: SpoolReader, stop: asyncio.Event) -> None:
         while True:
             stopping = stop.is_set()
+            # Asked before reading: what the dead had to say is all there.
+            dead = self._dead()
             batch = reader.read(BATCH_RECORDS)
             if batch.records and not await self._deliver(batch.records, reader, stop):
                 return
             reader.release(batch)
+            if dead and not await self._bury_all(dead, batch, reader, stop):
+                return
             if batch.records:
                 continue
             if stopping:
                 return
             await pause(stop, POLL_S)
+
+    def _dead(self) -> list[Path]:
+        """Return the files that dead processes left of their calls under way."""
+        if self._bury is None:
+            return []
+        return [p for d in worker_directories(self.spool_dir) for p in abandoned(d)]
+
+    async def _bury_all(
+        self, dead: list[Path], batch: SpoolBatch, reader: SpoolReader, stop: asyncio.Event
+    ) -> bool:
+        """Settle with the dead whose records are all stored; return False when told to stop."""
+        for path in dead:
+            if self._bury is None or path.parent not in batch.drained:
+                continue
+            if not await self._lay_to_rest(path, self._bury, reader, stop):
+                return False
+        return True
+
+    async def _lay_to_rest(
+        self, path: Path, bury: Bury, reader: SpoolReader, stop: asyncio.Event
+    ) -> bool:
+        """Store what a dead process had under way, and free the money it had left.
+
+        All its records are stored. Done twice it changes nothing; returns False when told to stop.
+        """
+        lost = left_behind(path)
+        if lost:
+            logger.warning("A worker died with %d paid calls under way: %s", len(lost), path.name)
+        if lost and not await self._deliver(lost, reader, stop):
+            return False
+        while True:
+            try:
+                await bury(await self._connected(), holder_of(path))
+            except (psycopg.Error, OSError) as exc:
+                logger.warning("The money of a dead worker waits: %s", one_line(exc))
+                await self._disconnect()
+                if await pause(stop, self._backoff.failed()):
+                    return False
+                continue
+            self._backoff.succeeded()
+            remove(path)
+            return True
 
     async def _deliver(
         self, records: Sequence[RequestRecord], reader: SpoolReader, stop: asyncio.Event
@@ -102,7 +160,7 @@ class Shipper:
         connection = await self._connected()
         await self._make_partitions(connection, records)
         try:
-            ids = await store(connection, records)
+            ids = await store(connection, records, self._settle)
         except (psycopg.DataError, psycopg.IntegrityError) as exc:
             return await self._divide(records, reader, exc)
         by_id = {record.id: record for record in records}

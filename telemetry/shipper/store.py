@@ -1,6 +1,6 @@
 """One batch, one transaction: the rows that are new, and the counters they add to."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from telemetry.database import AsyncConnection
@@ -9,6 +9,8 @@ from telemetry.shipper.rows import INCOMING, lines
 from telemetry.shipper.totals import ModelTotal, Totals, total
 from telemetry.sums import packed
 
+# Takes the transaction's cursor, and nano-dollars by lease.
+Settle = Callable[[Any, Mapping[bytes, int]], Awaitable[None]]
 _NAMES = [name for name, _ in INCOMING if name != "created_us"]
 
 # What `store` needs its connection to have.
@@ -55,10 +57,12 @@ ON CONFLICT (model_name) DO UPDATE SET
 """
 
 
-async def store(connection: AsyncConnection, records: Sequence[RequestRecord]) -> list[bytes]:
+async def store(
+    connection: AsyncConnection, records: Sequence[RequestRecord], settle: Settle | None = None
+) -> list[bytes]:
     """Insert the records that PostgreSQL does not have yet, and count those; return their ids.
 
-    Either all of it is done or, with an exception, nothing.
+    `settle` gets what they were charged. Either all of it is done or, with an exception, nothing.
     """
     by_id = {record.id: record for record in records}
     async with connection.transaction(), connection.cursor(binary=True) as cursor:
@@ -68,7 +72,19 @@ async def store(connection: AsyncConnection, records: Sequence[RequestRecord]) -
         inserted = [row[0] for row in await cursor.fetchall()]
         if inserted:
             await _count(cursor, total(map(by_id.__getitem__, inserted)))
+            # Last: it locks rows that workers ask for money.
+            if settle is not None and (charges := _charges(map(by_id.__getitem__, inserted))):
+                await settle(cursor, charges)
     return inserted
+
+
+def _charges(records: Iterable[RequestRecord]) -> dict[bytes, int]:
+    """Return what the records were charged in sum, by lease."""
+    sums: dict[bytes, int] = {}
+    for record in records:
+        for charge in record.charges:
+            sums[charge.lease] = sums.get(charge.lease, 0) + charge.nusd
+    return sums
 
 
 async def _count(cursor: Any, totals: Totals) -> None:

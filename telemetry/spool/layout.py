@@ -4,11 +4,14 @@ SPOOL_DIR/<worker>/<sequence>.spool    segments, 20 digits, growing
 SPOOL_DIR/<worker>/<sequence>.shipped  how many bytes of that segment are in PostgreSQL
 SPOOL_DIR/<worker>/writer.lock         held (flock) by the one living writer
 SPOOL_DIR/corrupt/                     damaged pieces, kept for a human
+SPOOL_DIR/<worker>/<holder>.inflight   what calls under way may cost (`telemetry.spool.inflight`)
+SPOOL_DIR/spool.id                     who this spool is, wherever it is mounted
 SPOOL_DIR/shipper.lock                 held by the one living shipper
 """
 
 import fcntl
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ SHIPPED_SUFFIX = ".shipped"
 WRITER_LOCK = "writer.lock"
 SHIPPER_LOCK = "shipper.lock"
 CORRUPT_DIR = "corrupt"
+IDENTITY = "spool.id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,23 @@ def read_shipped(segment: Path) -> int:
     except (FileNotFoundError, ValueError):
         # Shipping from the start again is harmless: PostgreSQL knows what it has.
         return 0
+
+
+def identity(spool_dir: Path) -> str:
+    """Return the name that this spool keeps for good; the first to ask makes it."""
+    path = spool_dir / IDENTITY
+    if not path.exists():
+        spool_dir.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{uuid.uuid4().hex}")
+        fresh.write_text(uuid.uuid4().hex)
+        try:
+            # A link fails where somebody was faster, and is never half written.
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text()
 
 
 def take_lock(path: Path) -> int | None:

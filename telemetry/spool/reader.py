@@ -39,6 +39,8 @@ class SpoolBatch:
 
     records: list[RequestRecord] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    # Directories of which everything is in this batch or came before it.
+    drained: set[Path] = field(default_factory=set)
 
 
 class SpoolReader:
@@ -88,9 +90,21 @@ class SpoolReader:
         waiting = segments(directory)
         for segment in waiting:
             final = not alive or segment != waiting[-1]
-            if len(batch.records) >= limit or not self._read_segment(segment, final, batch, limit):
-                # Order within a worker: nothing of a later segment before this one is through.
+            if len(batch.records) >= limit:
                 return
+            if not self._read_segment(segment, final, batch, limit):
+                # Order within a worker: nothing of a later segment before this one is through.
+                if final or not self._at_end(segment):
+                    return
+                break
+        batch.drained.add(directory)
+
+    def _at_end(self, segment: Path) -> bool:
+        """Return whether a living writer's segment was read as far as it goes."""
+        try:
+            return self._read_to.get(segment, 0) >= segment.stat().st_size
+        except FileNotFoundError:
+            return False
 
     def _read_segment(self, segment: Path, final: bool, batch: SpoolBatch, limit: int) -> bool:
         """Add what is new in `segment`; returns whether it is read to its end."""

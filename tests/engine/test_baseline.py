@@ -1,5 +1,7 @@
 """What a request would have cost at the baseline."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.engine.baseline import NOBODY, Counterfactual, counterfactual
-from routing.engine.catalog import PolicyDocument, SavingsSpec
+from routing.engine.catalog import PolicyDocument, PriceSpec, SavingsSpec
 from routing.engine.decide import Need
 from tests.cast import CODER, EMBED, EVERYBODY, PLAIN, SAGE, TINY, Fleet, document, priced
 
@@ -20,11 +22,11 @@ def compared_with(spec: PolicyDocument, baseline: str) -> PolicyDocument:
 
 
 def of(
-    fleet: Fleet, task: str = "completion", tokens: tuple[int, int] = (100, 50), **need: Any
+    fleet: Fleet, task: str = "completion", tokens: tuple[int, int, int] = (100, 50, 0), **need: Any
 ) -> Counterfactual:
-    """Return what `tokens` (prompt, completion) would have cost."""
+    """Return what `tokens` (prompt, completion, cached) would have cost."""
     asked = Need(task=task, **need)
-    return counterfactual(fleet.policy, fleet.state, asked, *tokens, fleet.now)
+    return counterfactual(fleet.policy, fleet.state, asked, tokens, fleet.now)
 
 
 def test_the_named_model_at_its_prices() -> None:
@@ -36,7 +38,7 @@ def test_the_named_model_at_its_prices() -> None:
 def test_it_is_what_the_model_itself_would_be_billed(prompt: int, completion: int) -> None:
     fleet = Fleet.of(compared_with(document((CHEAP, DEAR)), "sage"))
     (own,) = fleet.policy.by_model["sage"]
-    assert of(fleet, tokens=(prompt, completion)).nusd == own.cost_bound_nusd(prompt, completion)
+    assert of(fleet, tokens=(prompt, completion, 0)).nusd == own.cost_bound_nusd(prompt, completion)
 
 
 @pytest.mark.parametrize("changes", [{"enabled": False}, {}])
@@ -98,3 +100,18 @@ class TestFirstAvailable:
 def test_the_order_of_the_catalogue_does_not_matter() -> None:
     backwards = Fleet.of(document(tuple(reversed(EVERYBODY))))
     assert of(backwards) == of(Fleet.of(document()))
+
+
+def test_dated_prices_count_for_the_baseline_too() -> None:
+    """Cached tokens at its cached price, an embedding at its own, and what a request costs."""
+    price = PriceSpec(
+        model="sage", valid_from=datetime(2026, 1, 1, tzinfo=UTC),
+        input_per_1k_usd=Decimal("0.1"), output_per_1k_usd=Decimal("0.2"),
+        cached_input_per_1k_usd=Decimal("0.01"), per_request_usd=Decimal("0.5"),
+    )  # fmt: skip
+    spec = msgspec.structs.replace(
+        compared_with(document((CHEAP,)), "sage"), models=(CHEAP, DEAR), prices=(price,)
+    )
+    fleet = Fleet.of(spec)
+    told = of(fleet, tokens=(1000, 100, 400)).nusd
+    assert told == 60_000_000 + 4_000_000 + 20_000_000 + 500_000_000

@@ -15,7 +15,7 @@ from routing.engine.catalog import (
     ModelSpec,
     ProfileSpec,
 )
-from routing.engine.decide import BEST, Decision, Need, Scored, decide, rejection, terms
+from routing.engine.decide import BEST, Decision, Need, Scored, bound_nusd, decide, rejection, terms
 from routing.engine.errors import NoCandidate
 from routing.engine.state import OfferingState
 from tests.cast import Fleet, document
@@ -139,7 +139,7 @@ def test_a_decision_respects_what_is_never_relaxed(fleet: Fleet, need: Need) -> 
             assert live.host.known
             assert candidate.ram_gb <= live.host.room_gb(critical=need.priority == "critical")
         if need.cost_limit_nusd is not None:
-            bound = candidate.cost_bound_nusd(need.prompt_tokens, need.output_tokens)
+            bound = bound_nusd(candidate, need)
             assert bound is not None
             assert bound <= need.cost_limit_nusd
 

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES, ChainSpec, OfferingSpec
-from routing.engine.policy import EMPTY_POLICY, Policy, to_nusd
+from routing.engine.money import to_nusd
+from routing.engine.policy import EMPTY_POLICY, Policy
 from tests.cast import CLOUD, CODER, EMBED, HERE, PLAIN, SAGE, TINY, document, model, priced
 
 

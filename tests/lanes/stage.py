@@ -158,15 +158,16 @@ async def staged(
     policy: PolicyDocument | None = None,
     *,
     resolve: Callable[[str], str] = lambda ref: "",
+    worker: str = "web-0",
     keys_required: bool = False,
     **recorder: Any,
 ) -> AsyncIterator[Stage]:
     """Set a stage with the given policy, or one whose endpoints nobody serves."""
-    kept = Recorder(directory, "web-0", **recorder)
+    kept = Recorder(directory, worker, **recorder)
     runtime = Runtime(
         recorder=kept,
         resolve_secret=resolve,
-        worker="web-0",
+        worker=worker,
         doorkeeper=Doorkeeper(DIGEST_KEY, required=keys_required),
     )
     runtime.jitter = lambda: 0.0

@@ -11,6 +11,7 @@ from routing.coordination.slots import SlotKeeper
 from routing.engine.catalog import DEFAULT_PROFILES
 from routing.engine.decide import Need
 from routing.engine.durations import Durations
+from routing.engine.tokens import prompt_bound
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
 from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.lanes.stage import CHAT, ROUTE, Caller, Heard, SetStage, Stage, at
@@ -223,7 +224,7 @@ async def test_the_first_goes_on_when_the_second_fails(pair: Pair) -> None:
 async def test_both_together_stay_within_the_cost_limit(pair_of: Any) -> None:
     pair = await pair_of(100, priced(ALPHA, "0.001"))
     pair.first.fail("delay", delay_ms=150)
-    one_usd = (len(ASK["prompt"]) // 4 + 1 + 8) * 1e-6
+    one_usd = (prompt_bound(len(ASK["prompt"])) + 8) * 1e-6
     wanted = {"maxTokens": 8, "costLimit": one_usd * 1.5}
     assert (await pair.stage.post(ROUTE, {**ASK, "requirements": wanted})).status == 200
     assert pair.attempts() == [("a", "")]

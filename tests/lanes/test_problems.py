@@ -43,6 +43,7 @@ def failed(*met: ProviderError) -> AttemptsFailed:
     return AttemptsFailed(tuple(("m", error) for error in met))
 
 
+SHORT = errors.Shortage("team", 10**9, 5 * 10**6, 10**7, None, None)
 EXAMPLES: list[tuple[RoutingError, int]] = [
     (BadRequest("no"), 400),
     (BadRequest("no", status=415, code="unsupported_media_type"), 415),
@@ -51,6 +52,9 @@ EXAMPLES: list[tuple[RoutingError, int]] = [
     (NoCandidate((Rejection("m", "e", "cost_limit"), Rejection("n", "e", "capability"))), 402),
     (NoCandidate((Rejection("m", "e", "context_length"),)), 422),
     (NoCandidate((Rejection("m", "e", "context_length"), Rejection("n", "e", "unhealthy"))), 503),
+    (errors.BudgetExhausted(SHORT), 402),
+    (errors.Unpaid("e", SHORT), 402),
+    (errors.BudgetUnreachable("team"), 503),
     (UnknownModel("x", None), 404),
     (ModelNotAllowed("x"), 403),
     (NoCandidate((Rejection("m", "e", "not_allowed"), Rejection("n", "e", "capability"))), 403),

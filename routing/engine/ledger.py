@@ -1,0 +1,362 @@
+"""One worker's part of the budgets: what it may spend without asking anybody. Pure.
+
+A hard budget's money is leased from PostgreSQL in slices (`routing.treasury`). Of a slice, a call
+first *holds* the most it can cost; when its record is kept, that becomes a *charge* of what it did
+cost, and the rest is free again. What is held and charged never passes what was granted, so the
+workers together never pass the limit. Soft budgets are counted, and refuse nothing.
+"""
+
+import math
+import uuid
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from routing.engine.catalog import BudgetSpec
+from routing.engine.errors import Shortage
+from routing.engine.money import to_nusd
+from routing.engine.windows import Window, window_of
+
+# Money for this many seconds at the present pace is leased ahead of need.
+AHEAD_S = 2.0
+# A slice that nothing was taken from for this long is for others.
+IDLE_S = 1.5
+# A window stays in memory this long after its end, for requests that began within it.
+LINGER_S = 5.0
+MOST_CACHED = 4096
+MOST_NUSD = 2**62
+
+Charges = dict[bytes, int]  # lease, or window of a soft budget, to nano-dollars
+
+
+class Purse:
+    """One window's money in this worker; amounts are nano-dollars."""
+
+    __slots__ = (
+        "budget",
+        "calls",
+        "charged",
+        "granted",
+        "held",
+        "known",
+        "lease",
+        "leased_seen",
+        "limit",
+        "needed",
+        "ordered_at",
+        "pace",
+        "recalled",
+        "short",
+        "spent_seen",
+        "used_at",
+        "window",
+    )
+
+    def __init__(self, budget: BudgetSpec, window: Window, now: float) -> None:
+        self.budget, self.window = budget, window
+        self.limit = _limit(budget)
+        self.lease = uuid.uuid4().bytes
+        self.granted = 0  # leased to this worker, what is charged already included
+        self.charged = 0  # by records that are kept
+        self.held = 0  # by calls under way
+        self.calls = 0  # how many hold something
+        self.needed = 0  # most that a request waits for
+        self.short: int | None = None  # so much more PostgreSQL could not grant
+        self.pace = 0.0  # taken in the last second or so
+        self.used_at = now
+        self.ordered_at = -math.inf  # when PostgreSQL was last asked
+        self.recalled = False  # another worker is short of what is free here
+        self.known = False  # PostgreSQL has a row for the window, with this limit
+        self.spent_seen = self.leased_seen = 0  # in all workers, when last asked
+
+    @property
+    def hard(self) -> bool:
+        return self.budget.hard
+
+    @property
+    def free(self) -> int:
+        """Return what may be held yet."""
+        return self.granted - self.charged - self.held
+
+    @property
+    def account(self) -> bytes:
+        """Return whose charge it is: the lease's, or a soft budget's window's."""
+        return self.lease if self.budget.hard else self.window.id
+
+    @property
+    def idle(self) -> bool:
+        return self.calls == 0 and self.needed == 0
+
+    @property
+    def ahead(self) -> int:
+        """Return how much to have free at the present pace."""
+        return int(self.pace * AHEAD_S)
+
+    @property
+    def remaining(self) -> int:
+        """Return what is left of the limit, as far as this worker knows."""
+        return max(0, self.limit - max(self.spent_seen, self.charged))
+
+    @property
+    def over(self) -> bool:
+        return self.spent_seen >= self.limit
+
+    def lacks(self, nusd: int) -> bool:
+        """Return True if so much is not free here, and PostgreSQL had no more."""
+        if not self.hard or self.short is None:
+            return False
+        missing = nusd - self.free
+        return missing > 0 and missing >= self.short
+
+    def shortage(self, needed: int, at_s: float) -> Shortage:
+        """Return what to say of a need that could not be paid at `at_s` (epoch)."""
+        ends_at = self.window.ends_at
+        passing = self.remaining >= needed
+        wait_s = None if ends_at is None else max(1.0, ends_at - at_s)
+        return Shortage(
+            budget=self.budget.name,
+            limit_nusd=self.limit,
+            remaining_nusd=self.remaining,
+            needed_nusd=needed,
+            resets_at_s=ends_at,
+            retry_after_s=1.0 if passing else wait_s,
+            passing=passing,
+        )
+
+    def refresh(self, budget: BudgetSpec) -> bool:
+        """Take over an edited budget; return whether its limit is another."""
+        limit = _limit(budget)
+        changed = limit != self.limit or budget.hard != self.budget.hard
+        if limit < self.limit:
+            # What is free is given back, and asked for again under the new limit.
+            self.recalled = True
+        if changed:
+            self.short, self.known = None, False
+        self.budget, self.limit = budget, limit
+        return changed
+
+
+class Ledger:
+    """All purses of a worker. `wake` is called when PostgreSQL should be asked about one."""
+
+    def __init__(self) -> None:
+        self.purses: dict[bytes, Purse] = {}  # by window
+        self.wake: Callable[[Purse], None] = _nobody
+        self.freed: Callable[[Purse], None] = _nobody
+        self.version = 0
+        self.overruns = 0  # answers that cost more than was held for them
+        self.overrun_nusd = 0
+        self._budgets: dict[str, BudgetSpec] = {}
+        self._current: dict[str, Purse] = {}  # by budget
+        self._found: dict[tuple[str, str, str, str], _Applying] = {}
+        self._tags: frozenset[str] = frozenset()
+        self._retired: set[bytes] = set()
+
+    def bind(self, budgets: Iterable[BudgetSpec], version: int) -> None:
+        """Take over an edited policy; it holds for the next hold on."""
+        self.version = version
+        self._budgets = {b.name: b for b in budgets if b.enabled}
+        self._tags = frozenset(b.subject for b in self._budgets.values() if b.scope == "tag")
+        self._found.clear()
+        self._current.clear()
+        for purse in self.purses.values():
+            budget = self._budgets.get(purse.budget.name)
+            if budget is None or budget.period != purse.window.period:
+                purse.recalled = True
+                self._retired.add(purse.window.id)
+                self.wake(purse)
+            elif purse.refresh(budget):
+                self._retired.discard(purse.window.id)
+                self.wake(purse)
+
+    @property
+    def limits_anything(self) -> bool:
+        return bool(self._budgets)
+
+    def wallet(self, tenant: str, key: str, task: str, tag: str, at_s: float) -> "Wallet | None":
+        """Return the money of a request that began at `at_s` (epoch); None if none is counted."""
+        if not self._budgets:
+            return None
+        applying = self._applying(tenant, key, task, tag if tag in self._tags else "")
+        if not applying.budgets and not applying.by_model:
+            return None
+        purses = tuple([self._purse(budget, at_s) for budget in applying.budgets])
+        by_model = {
+            model: tuple([self._purse(budget, at_s) for budget in budgets])
+            for model, budgets in applying.by_model.items()
+        }
+        return Wallet(purses, by_model)
+
+    def take(self, purses: tuple[Purse, ...], nusd: int, now: float) -> bool:
+        """Hold `nusd` in every purse, or in none; return which."""
+        for purse in purses:
+            if purse.hard and purse.granted - purse.charged - purse.held < nusd:
+                return False
+        for purse in purses:
+            purse.held += nusd
+            purse.calls += 1
+            purse.pace += nusd
+            purse.used_at = now
+            if purse.hard and purse.free < purse.ahead // 2:
+                self.wake(purse)
+        return True
+
+    def settle(self, purses: tuple[Purse, ...], held: int, nusd: int) -> None:
+        """Turn a hold into a charge of `nusd`; 0 gives it back whole."""
+        if nusd > held:
+            self.overruns += 1
+            self.overrun_nusd += nusd - held
+        for purse in purses:
+            purse.held -= held
+            purse.calls -= 1
+            purse.charged += nusd
+            if nusd < held:
+                self.freed(purse)
+
+    def slow_down(self, share: float) -> None:
+        """Forget a share of the pace of every purse; called a few times a second."""
+        for purse in self.purses.values():
+            purse.pace = 0.0 if purse.pace < 1 else purse.pace * share
+
+    def over_for_good(self, at_s: float) -> list[Purse]:
+        """Return the purses that no request can need any more, but to give back what is free."""
+        return [
+            purse
+            for purse in self.purses.values()
+            if purse.idle
+            and (
+                purse.window.id in self._retired
+                or (purse.window.ends_at is not None and at_s > purse.window.ends_at + LINGER_S)
+            )
+        ]
+
+    def replace(self, purse: Purse) -> None:
+        """Let a window be paid from a new lease: the old one was given up by somebody else.
+
+        What is under way is charged to the old one all the same.
+        """
+        purse.granted = purse.charged + purse.held
+        if self.purses.get(purse.window.id) is purse:
+            self.drop(purse)
+
+    def drop(self, purse: Purse) -> None:
+        """Forget a purse that holds nothing and has nothing free."""
+        self.purses.pop(purse.window.id, None)
+        self._retired.discard(purse.window.id)
+        if self._current.get(purse.budget.name) is purse:
+            del self._current[purse.budget.name]
+
+    def _purse(self, budget: BudgetSpec, at_s: float) -> Purse:
+        purse = self._current.get(budget.name)
+        if purse is not None and purse.window.holds(at_s):
+            return purse
+        window = window_of(budget, at_s)
+        found = self.purses.get(window.id)
+        if found is None:
+            found = self.purses[window.id] = Purse(budget, window, -math.inf)
+            self.wake(found)
+        self._retired.discard(window.id)
+        self._current[budget.name] = found
+        return found
+
+    def _applying(self, tenant: str, key: str, task: str, tag: str) -> "_Applying":
+        about = (tenant, key, task, tag)
+        found = self._found.get(about)
+        if found is None:
+            if len(self._found) >= MOST_CACHED:
+                self._found.clear()
+            found = self._found[about] = _applying(self._budgets.values(), *about)
+        return found
+
+
+class _Applying(msgspec.Struct, frozen=True):
+    budgets: tuple[BudgetSpec, ...]
+    by_model: dict[str, tuple[BudgetSpec, ...]]
+
+
+def _applying(
+    budgets: Iterable[BudgetSpec], tenant: str, key: str, task: str, tag: str
+) -> _Applying:
+    subjects = {"tenant": tenant, "key": key, "task": task, "tag": tag}
+    general: list[BudgetSpec] = []
+    by_model: dict[str, tuple[BudgetSpec, ...]] = {}
+    # By name: every worker takes them in the same order.
+    for budget in sorted(budgets, key=lambda b: b.name):
+        if budget.scope == "model":
+            by_model[budget.subject] = (*by_model.get(budget.subject, ()), budget)
+        elif budget.scope == "all" or (
+            budget.subject and subjects.get(budget.scope) == budget.subject
+        ):
+            general.append(budget)
+    return _Applying(tuple(general), by_model)
+
+
+class Wallet:
+    """What one request may be paid from. It says which prices it cannot pay, and remembers that."""
+
+    __slots__ = ("_by_model", "_purses", "easy", "free_only", "refused", "short", "strict")
+
+    def __init__(self, purses: tuple[Purse, ...], by_model: dict[str, tuple[Purse, ...]]) -> None:
+        self._purses, self._by_model = purses, by_model
+        self.refused: list[str] = []  # ids of candidates that could not be paid
+        self.short: Purse | None = None  # the first that could not pay
+        self.strict = False  # not even what is free stands in for what cannot be paid
+        # Soft budgets that are used up may prefer what is free, too.
+        self.free_only = any(_prefers_free(p) and p.over for p in purses if not p.hard)
+        # Nothing is short, as far as is known: whatever has a price can be paid.
+        self.easy = not self.free_only and all(p.short is None for p in self._all())
+
+    def _all(self) -> Iterable[Purse]:
+        yield from self._purses
+        for purses in self._by_model.values():
+            yield from purses
+
+    def purses(self, model: str) -> tuple[Purse, ...]:
+        """Return what a call to `model` is paid from."""
+        more = self._by_model.get(model)
+        return self._purses if more is None else self._purses + more
+
+    def limits(self, model: str) -> bool:
+        """Return True if a hard budget counts calls to `model`."""
+        return any(purse.hard for purse in self.purses(model))
+
+    def refuses(self, candidate: str, model: str, bound_nusd: int | None) -> str:
+        """Return the reason code why a candidate cannot be paid, or ''."""
+        if bound_nusd is None:
+            return "price_unknown" if self.free_only or self.limits(model) else ""
+        if bound_nusd == 0:
+            return "budget_exhausted" if self.strict else ""
+        if self.free_only:
+            return "budget_exhausted"
+        for purse in self.purses(model):
+            if purse.lacks(bound_nusd):
+                self.refuse(candidate, purse)
+                return "budget_exhausted"
+        return ""
+
+    def refuse(self, candidate: str, purse: Purse) -> None:
+        """Note that a candidate could not be paid from a purse."""
+        self.short, self.easy = self.short or purse, False
+        if candidate not in self.refused:
+            self.refused.append(candidate)
+
+    def narrow(self, purse: Purse) -> None:
+        """Go on as the budget that is short wants it: with free models only, or with none."""
+        self.easy = False
+        if _prefers_free(purse):
+            self.free_only = True
+        else:
+            self.strict = True
+
+
+def _limit(budget: BudgetSpec) -> int:
+    """Return a limit in nano-dollars, no more than PostgreSQL's bigint holds."""
+    return min(to_nusd(budget.limit_usd) or 0, MOST_NUSD)
+
+
+def _prefers_free(purse: Purse) -> bool:
+    return purse.budget.when_exhausted == "prefer_free"
+
+
+def _nobody(purse: Purse) -> None:
+    """Without a treasury nothing is leased."""

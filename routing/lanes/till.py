@@ -1,0 +1,129 @@
+"""What an attempt may cost: held before its upstream is called, and known when it is over."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from routing.engine.decide import Need, bound_nusd
+from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
+from routing.engine.ledger import Purse, Wallet
+from routing.engine.money import Price
+from routing.engine.policy import Candidate
+from routing.providers.base import Usage
+
+if TYPE_CHECKING:
+    from routing.lanes.runtime import Runtime
+
+# Text that was being sent when a call ended: a little more than what came was written.
+ON_THE_WAY_TOKENS = 64
+
+
+def utf8_bytes(text: str) -> int:
+    """Return how long `text` is in UTF-8: no byte-level tokenizer makes more tokens of it."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+class Treasury(Protocol):
+    """Leases money of hard budgets to this worker's ledger."""
+
+    async def hold(self, purses: tuple[Purse, ...], nusd: int) -> Purse | None:
+        """Hold `nusd` in every purse; return the one that cannot, for now, or None.
+
+        Waits a fraction of a second at most; raises BudgetUnreachable where nobody can say.
+        """
+
+
+class Tab:
+    """One attempt's money. It is `open` until the request's record is kept."""
+
+    __slots__ = ("bound_nusd", "embed", "known_nusd", "price", "prompt", "purses", "seen", "slot")
+
+    def __init__(
+        self,
+        price: Price | None,
+        purses: tuple[Purse, ...],
+        bound: int,
+        prompt: int,
+        *,
+        embed: bool,
+    ) -> None:
+        self.price, self.purses, self.bound_nusd = price, purses, bound
+        self.prompt, self.embed = prompt, embed  # tokens at most
+        # What it cost, or may have; None while its upstream works. Nobody was called yet.
+        self.known_nusd: int | None = 0
+        self.seen = 0  # bytes of the answer that came; -1: more was made than can be seen
+        self.slot = -1  # where the hold outlives this process
+
+    @property
+    def nusd(self) -> int:
+        """Return what it cost, as far as is known, and never less."""
+        return self.so_far() if self.known_nusd is None else self.known_nusd
+
+    def so_far(self) -> int:
+        """Return the most that a call broken off now can cost: a byte is a token at most."""
+        if self.price is None or self.seen < 0:
+            return self.bound_nusd
+        seen = self.price.bound_nusd(self.prompt, self.seen + ON_THE_WAY_TOKENS, embed=self.embed)
+        return min(seen, self.bound_nusd)
+
+    def fail(self, error: ProviderError) -> None:
+        """Note what an attempt that failed may cost: nothing, what came of it, or all it could."""
+        if self.known_nusd is not None:
+            return
+        if not error.may_cost:
+            self.known_nusd = 0
+        elif self.seen > 0 and not isinstance(error, UpstreamTimeout):
+            self.known_nusd = self.so_far()
+        else:
+            # Silence hides what was written in it.
+            self.known_nusd = self.bound_nusd
+
+    def answered(self, usage: Usage | None) -> None:
+        """Note what an answer costs: as its upstream counted, or at most, where it did not."""
+        if self.price is None or usage is None:
+            self.known_nusd = self.so_far()
+            return
+        self.known_nusd = self.price.cost_nusd(
+            usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, embed=self.embed
+        )
+
+
+async def pay(
+    runtime: "Runtime", need: Need, candidate: Candidate, *, more_prompt: int, at_once: bool
+) -> Tab | None:
+    """Hold what a call may cost; None where no budget counts it. Raises Unpaid, NotReady."""
+    wallet = need.wallet
+    if wallet is None:
+        return None
+    purses = wallet.purses(candidate.model_name)
+    if not purses:
+        return None
+    bound = bound_nusd(candidate, need, more_prompt)
+    prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt + candidate.excess_tokens
+    tab = Tab(candidate.price, purses, bound or 0, prompt, embed=need.task == "embedding")
+    if bound and not runtime.ledger.take(purses, bound, runtime.clock()):
+        short = await _short(runtime, purses, bound, at_once=at_once)
+        if short is not None:
+            raise refused(runtime, wallet, candidate, short, bound)
+    if not bound:
+        tab.purses = ()
+    return tab
+
+
+async def _short(
+    runtime: "Runtime", purses: tuple[Purse, ...], bound: int, *, at_once: bool
+) -> Purse | None:
+    """Return the purse that cannot pay, after asking for more; None once all of them have."""
+    short = next(purse for purse in purses if purse.hard and purse.free < bound)
+    if at_once or short.lacks(bound):
+        return short
+    if runtime.treasury is None:
+        raise BudgetUnreachable(short.budget.name)
+    return await runtime.treasury.hold(purses, bound)
+
+
+def refused(
+    runtime: "Runtime", wallet: Wallet, candidate: Candidate, purse: Purse, bound: int
+) -> Unpaid:
+    """Return the error of a candidate that could not be paid, and let the wallet know."""
+    wallet.refuse(candidate.id, purse)
+    wallet.narrow(purse)
+    return Unpaid(candidate.endpoint_name, purse.shortage(bound, runtime.wall()))

@@ -1,0 +1,158 @@
+"""What calls under way may cost, where it outlives the process: a file mapped into memory.
+
+SPOOL_DIR/<worker>/<holder>.inflight   held (flock) by the process whose calls they are
+
+The file has slots of one size. A slot holds a length and the record that a call leaves if its
+process dies before it can write one; it is filled first and marked last, with one byte. Marking and
+clearing take no system call, and what is in the page cache survives `kill -9`.
+
+The record in a slot has the id and the time of the record that the request will leave itself, so
+that of the two PostgreSQL takes only one.
+"""
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from telemetry.record import Charge, RequestRecord
+from telemetry.spool.errors import SpoolUnavailable
+from telemetry.spool.layout import is_locked
+
+INFLIGHT_SUFFIX = ".inflight"
+SLOT_BYTES = 2048
+HEAD_BYTES = 4  # one byte of mark, one unused, two of length
+SLOTS_AT_ONCE = 512
+MOST_SLOTS = 65536
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(RequestRecord).decode
+
+
+class InFlight:
+    """The slots of one living process. Raises SpoolUnavailable where the disk has no room."""
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        self.path = directory / f"{holder}{INFLIGHT_SUFFIX}"
+        self._count = 0
+        self._free: list[int] = []
+        self._map: mmap.mmap | None = None
+        unlocked = self.path.with_suffix(".new")
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._file = os.open(unlocked, flags, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Named once it is locked: nobody may take it for a dead process's.
+            unlocked.rename(self.path)
+        except OSError as exc:
+            raise SpoolUnavailable(f"Cannot create {self.path}: {exc.strerror}.") from exc
+
+    def open(self, record: RequestRecord) -> int:
+        """Keep `record` in case this process dies; return the slot, to be closed."""
+        payload = _encode(record)
+        if len(payload) > SLOT_BYTES - HEAD_BYTES:
+            payload = _encode(_bare(record))
+        if len(payload) > SLOT_BYTES - HEAD_BYTES:
+            raise SpoolUnavailable(
+                "A request is counted by more budgets than can be kept track of."
+            )
+        data = self._map if self._free and self._map is not None else self._grow()
+        slot = self._free.pop()
+        at = slot * SLOT_BYTES
+        data[at + 2 : at + 4] = len(payload).to_bytes(2, "big")
+        data[at + HEAD_BYTES : at + HEAD_BYTES + len(payload)] = payload
+        data[at] = 1
+        return slot
+
+    def close_slot(self, slot: int) -> None:
+        """Forget what a slot holds: its request has a record, or cost nothing."""
+        if self._map is not None:
+            self._map[slot * SLOT_BYTES] = 0
+            self._free.append(slot)
+
+    def close(self) -> None:
+        """Give the file up; whoever ships the spool removes it."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _grow(self) -> mmap.mmap:
+        """Return the map with more slots in it."""
+        count = self._count + SLOTS_AT_ONCE
+        if self._file < 0 or count > MOST_SLOTS:
+            raise SpoolUnavailable("Too many paid calls are under way in this process.")
+        size = count * SLOT_BYTES
+        try:
+            # Allocated, not only declared: writing to a hole of a full disk kills the process.
+            os.posix_fallocate(self._file, 0, size)
+            if self._map is None:
+                self._map = mmap.mmap(self._file, size)
+            else:
+                self._map.resize(size)
+        except OSError as exc:
+            raise SpoolUnavailable(f"Cannot extend {self.path}: {exc.strerror}.") from exc
+        # The first ones last: a slot just used is in the processor's cache.
+        self._free = list(range(count - 1, self._count - 1, -1)) + self._free
+        self._count = count
+        return self._map
+
+
+def _bare(record: RequestRecord) -> RequestRecord:
+    """Return the record without its texts, which are what can be long."""
+    words = {
+        name: ""
+        for name in record.__struct_fields__
+        if isinstance(getattr(record, name), str) and name not in ("kind", "request_id")
+    }
+    return msgspec.structs.replace(record, **words, attempts=())
+
+
+def abandoned(directory: Path) -> list[Path]:
+    """Return the files whose processes are gone, in one worker's directory."""
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = [directory / name for name in sorted(names) if name.endswith(INFLIGHT_SUFFIX)]
+    return [path for path in paths if not is_locked(path)]
+
+
+def holder_of(path: Path) -> str:
+    """Return whose file it is."""
+    return path.name.removesuffix(INFLIGHT_SUFFIX)
+
+
+def remove(path: Path) -> None:
+    """Forget a dead process: what it left is stored."""
+    path.unlink(missing_ok=True)
+
+
+def left_behind(path: Path) -> list[RequestRecord]:
+    """Return a record for each request that a dead process left under way, with all its charges."""
+    found: dict[bytes, RequestRecord] = {}
+    for record in _slots(path):
+        first = found.setdefault(record.id, record)
+        if first is not record:
+            first.cost_nusd += record.cost_nusd
+            first.charges = _added(first.charges, record.charges)
+    return list(found.values())
+
+
+def _added(some: tuple[Charge, ...], more: tuple[Charge, ...]) -> tuple[Charge, ...]:
+    sums: dict[bytes, int] = {}
+    for charge in (*some, *more):
+        sums[charge.lease] = sums.get(charge.lease, 0) + charge.nusd
+    return tuple(Charge(lease, nusd) for lease, nusd in sums.items())
+
+
+def _slots(path: Path) -> Iterator[RequestRecord]:
+    data = path.read_bytes()
+    for at in range(0, len(data), SLOT_BYTES):
+        if data[at] == 1:
+            size = int.from_bytes(data[at + 2 : at + 4], "big")
+            yield _decode(data[at + HEAD_BYTES : at + HEAD_BYTES + size])

@@ -1,0 +1,28 @@
+"""Several workers, one budget: all of it can be spent, and not a nano-dollar more."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from telemetry.database import AsyncConnection
+from tests.fixtures_engines import SimulatedHost
+from tests.treasury.fleet import budget, each, fleet, limited, ship, standing
+
+WORKERS = 8
+
+
+@pytest.mark.parametrize("room", [1, 7, 50])
+async def test_what_a_budget_has_room_for_is_answered_and_no_more(
+    database: AsyncConnection, redis_url: str, tmp_path: Path, host: SimulatedHost, room: int
+) -> None:
+    price = each("0.01")
+    policy = limited(host.url, [budget(str(room / 100))], price)
+    async with fleet(tmp_path, WORKERS, policy, redis_url) as workers:
+        asked = [worker.ask() for worker in workers for _ in range(25)]
+        heard = await asyncio.gather(*asked)
+    statuses = [one.status for one in heard]
+    assert statuses.count(200) == room
+    assert statuses.count(402) == len(statuses) - room
+    await ship(tmp_path)
+    assert await standing(database) == (room * 10**7, room * 10**7, 0)
