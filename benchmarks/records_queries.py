@@ -9,9 +9,12 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+import psutil
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
+
+from telemetry.export import Format, exported
 
 ROUNDS = 15
 STATUS = (
@@ -117,6 +120,24 @@ def _scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return
     for one in below:
         yield from _scans(one)
+
+
+async def export_all(wanted: Format) -> dict[str, Any]:
+    """Export everything there is; returns how long it took and what memory that needed."""
+    process = psutil.Process()
+    before_b = most_b = process.memory_info().rss
+    size = 0
+    now = dt.datetime.now(dt.UTC)
+    began = time.perf_counter()
+    async for chunk in exported(wanted, now - dt.timedelta(days=40), now):
+        size += len(chunk)
+        most_b = max(most_b, process.memory_info().rss)
+    took_s = time.perf_counter() - began
+    return {
+        "seconds": round(took_s, 1),
+        "megabytes": round(size / 1e6, 1),
+        "more_memory_mib_at_most": round((most_b - before_b) / 2**20, 1),
+    }
 
 
 async def retire_a_day(count: int) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Percentiles of many numbers in little memory."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 # Steps per doubling: a bucket is at most 1/32 wide, and its middle at most 1.6 % off.
 STEPS = 32
@@ -22,6 +24,18 @@ def middle(index: int) -> int:
     shift = index // STEPS - 1
     low = (index - STEPS * shift) << shift
     return low + (1 << shift) // 2
+
+
+def quantiles(buckets: Sequence[int], counts: Sequence[int], *fractions: float) -> list[int | None]:
+    """Return the numbers below which the fractions (0..1) lie; None for each when empty.
+
+    `buckets` are ascending, `counts` how many numbers fell into each.
+    """
+    if not buckets:
+        return [None] * len(fractions)
+    up_to = list(accumulate(counts))
+    last = len(buckets) - 1
+    return [middle(buckets[min(bisect_left(up_to, q * up_to[-1]), last)]) for q in fractions]
 
 
 class Histogram:
@@ -48,16 +62,6 @@ class Histogram:
         return self.quantiles(q)[0]
 
     def quantiles(self, *fractions: float) -> list[int | None]:
-        """Return the quantile of each fraction; the fractions are ascending."""
-        total = sum(self.counts.values())
-        if total == 0:
-            return [None] * len(fractions)
-        ordered = sorted(self.counts)
-        found: list[int | None] = []
-        at, seen = 0, self.counts[ordered[0]]
-        for fraction in fractions:
-            while seen < fraction * total and at < len(ordered) - 1:
-                at += 1
-                seen += self.counts[ordered[at]]
-            found.append(middle(ordered[at]))
-        return found
+        """Return the quantile of each fraction."""
+        buckets = sorted(self.counts)
+        return quantiles(buckets, [self.counts[index] for index in buckets], *fractions)

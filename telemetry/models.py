@@ -117,6 +117,12 @@ class OrchestratorRequest(models.Model):
                 name="telemetry_request_key",
                 condition=~models.Q(key=""),
             ),
+            # Failures are few, and looked for.
+            models.Index(
+                fields=["created_at"],
+                name="telemetry_request_failed",
+                condition=models.Q(success=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -201,7 +207,10 @@ class RequestDay(GroupSums):
 
 
 class RequestSpan(RequestSums):
-    """A minute or an hour of everybody's requests of one kind: what charts read."""
+    """A minute or an hour of everybody's requests: what charts read.
+
+    `kind` is `select`, or `call` for all others.
+    """
 
     seconds = models.IntegerField()  # 60 or 3600
 

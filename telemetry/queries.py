@@ -10,7 +10,8 @@ from typing import Any
 
 from django.db import connection
 
-from telemetry.histogram import Histogram
+from telemetry.folding import CALL
+from telemetry.histogram import quantiles
 from telemetry.models import ModelMetric, SystemResource
 from telemetry.sampler import HostSample
 
@@ -89,15 +90,13 @@ def _request_metric(
     started_at: dt.datetime, seconds: int, kinds: list[tuple[Any, ...]]
 ) -> RequestMetric:
     """Put the kinds of one span together; a choice alone says nothing of how long answers take."""
-    calls = [row for row in kinds if row[1] != "select"]
+    calls = [row for row in kinds if row[1] == CALL]
     count, success, fallbacks, prompt, completion, nusd = (
         sum(row[column] for row in kinds) for column in (2, 3, 4, 7, 8, 9)
     )
     called = sum(row[2] for row in calls)
-    times = Histogram()
-    for row in calls:
-        times.merge(Histogram(zip(row[10], row[11], strict=True)))
-    p50, p95, p99 = times.quantiles(0.50, 0.95, 0.99)
+    buckets, counts = calls[0][10:12] if calls else ((), ())
+    p50, p95, p99 = quantiles(buckets, counts, 0.50, 0.95, 0.99)
     return RequestMetric(
         started_at=started_at,
         seconds=seconds,

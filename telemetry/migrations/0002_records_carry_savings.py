@@ -18,10 +18,11 @@ FILL_SPANS = """
 INSERT INTO telemetry_requestspan (
     seconds, started_at, kind, request_count, success_count, fallback_count,
     response_time_total_ms, response_time_max_ms, prompt_tokens, completion_tokens, cost_nusd)
-SELECT {seconds}, date_trunc('{unit}', started_at, 'UTC') AS began, kind, sum(request_count),
+SELECT {seconds}, date_trunc('{unit}', started_at, 'UTC') AS began,
+       CASE kind WHEN 'select' THEN kind ELSE 'call' END AS what, sum(request_count),
        sum(success_count), sum(fallback_count), sum(response_time_total_ms),
        max(response_time_max_ms), sum(prompt_tokens), sum(completion_tokens), sum(cost_nusd)
-FROM telemetry_requestminute GROUP BY began, kind
+FROM telemetry_requestminute GROUP BY began, what
 """
 KEY = ["started_at", "tenant", "model_name", "task_type", "kind"]
 KNOWN = (
@@ -149,5 +150,13 @@ class Migration(migrations.Migration):
                 ),
             )
             for column in ("tenant", "key")
+        ),
+        migrations.AddIndex(
+            "orchestratorrequest",
+            models.Index(
+                fields=["created_at"],
+                name="telemetry_request_failed",
+                condition=models.Q(success=False),
+            ),
         ),
     ]

@@ -63,7 +63,7 @@ async def test_rows_that_came_before_their_partition_move_into_it(clean: AsyncCo
 async def test_a_partition_has_the_tables_indexes(clean: AsyncConnection) -> None:
     await ensure_day(clean, LONG_AGO)
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
-    assert await one(clean, indexes, partition_name(LONG_AGO)) == 5
+    assert await one(clean, indexes, partition_name(LONG_AGO)) == 6
 
 
 async def test_two_at_once_make_it_once(clean: AsyncConnection) -> None:

@@ -30,7 +30,7 @@ def span(minutes_ago: int, seconds: int = 60, **changes: Any) -> RequestSpan:
     at = (timezone.now() - dt.timedelta(minutes=minutes_ago)).replace(second=0, microsecond=0)
     if seconds == 3600:
         at = at.replace(minute=0)
-    fields = {"started_at": at, "seconds": seconds, "kind": "route", "request_count": 1}
+    fields = {"started_at": at, "seconds": seconds, "kind": "call", "request_count": 1}
     return RequestSpan.objects.create(**{**fields, **changes})
 
 
