@@ -2,6 +2,7 @@
 
 from cli.commands import (
     breakers,
+    budgets,
     costs,
     export,
     health,
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Command] = {
         route.COMMAND,
         models.COMMAND,
         breakers.COMMAND,
+        budgets.COMMAND,
         resources.COMMAND,
         costs.COSTS,
         costs.SAVINGS,

@@ -1,15 +1,18 @@
 """Budgets: how much may be spent on what in which time."""
 
+import datetime as dt
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 
+from routing.admin.balance import panel, percent, usd
 from routing.admin.base import ExactForm, PolicyAdmin, dollars
 from routing.admin.look import TextInput, display
 from routing.engine.catalog import BudgetSpec
 from routing.models import ApiKey, Budget, Model, Tenant
 from routing.policy.parsing import nearest
+from routing.treasury.report import Standing, standings
 
 # Where the names that a scope's subject may have are kept; tasks have words, tags are free.
 SUBJECTS: dict[str, type[Model | Tenant | ApiKey]] = {
@@ -47,12 +50,30 @@ class BudgetAdmin(PolicyAdmin):
     form = BudgetForm
     search_fields = ("name", "subject")
     list_filter = ("scope", "period", "hard", "enabled")
-    list_display = ("name", "for_whom", "limit", "period", "kind", "when_exhausted", "enabled")
+    list_display = (
+        "name", "for_whom", "limit", "period", "spent", "forecast", "kind", "when_exhausted",
+        "enabled",
+    )  # fmt: skip
+    readonly_fields = ("standing",)
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("name", "enabled", "scope", "subject")}),
         ("How much, and when", {"fields": ("limit_usd", "period", "time_zone")}),
         ("What happens", {"fields": ("hard", "when_exhausted", "thresholds")}),
+        ("How it stands", {"fields": ("standing",)}),
     )
+
+    @display(description="Spent")
+    def spent(self, budget: Budget) -> str:
+        one = _standing(budget)
+        return f"{usd(one.spent_nusd)} ({percent(one)} %), {usd(one.held_nusd)} held"
+
+    @display(description="Forecast")
+    def forecast(self, budget: Budget) -> str:
+        return usd(_standing(budget).forecast_nusd)
+
+    @display(description="This period")
+    def standing(self, budget: Budget) -> str:
+        return panel(_standing(budget)) if budget.pk else "-"
 
     @display(description="For")
     def for_whom(self, budget: Budget) -> str:
@@ -65,3 +86,8 @@ class BudgetAdmin(PolicyAdmin):
     @display(description="Kind", label={"hard": "danger", "soft": "info"})
     def kind(self, budget: Budget) -> str:
         return "hard" if budget.hard else "soft"
+
+
+def _standing(budget: Budget) -> Standing:
+    (one,) = standings(dt.datetime.now(dt.UTC), [budget])
+    return one

@@ -182,6 +182,24 @@ PROBLEM = {
     "requestId": "req-3",
 }
 
+BUDGETS = {
+    "budgets": [
+        {
+            "name": "team",
+            "scope": "tenant",
+            "subject": "acme",
+            "period": "month",
+            "limit_usd": 100.0,
+            "spent_usd": 41.2,
+            "held_usd": 0.0125,
+            "forecast_usd": None,
+            "exhausted": False,
+            "window_end": "2026-12-01T00:00:00Z",
+        }
+    ],
+    "total": 1,
+}
+
 BREAKERS = {
     "breakers": [
         {

@@ -52,6 +52,7 @@ def service() -> Iterator[Service]:
         service.replies = {
             "/api/v1/health": json_reply(bodies.HEALTH),
             "/api/v1/ai/models/status": json_reply(bodies.MODELS),
+            "/api/v1/ai/budgets": json_reply(bodies.BUDGETS),
             "/api/v1/ai/breakers": json_reply(bodies.BREAKERS),
             "/api/v1/ai/breakers/reset": json_reply({"reset": ["codellama:7b@ollama"]}),
             "/api/v1/ai/resources/metrics": json_reply(bodies.RESOURCES),

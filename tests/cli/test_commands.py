@@ -13,6 +13,7 @@ ASKING = [
     (("route", "completion", "Hello"), bodies.ROUTED),
     (("models",), bodies.MODELS),
     (("resources",), bodies.RESOURCES),
+    (("budgets",), bodies.BUDGETS),
     (("breakers",), bodies.BREAKERS),
     (("breakers", "reset", "--all"), {"reset": []}),
     (("health",), bodies.HEALTH),
@@ -250,3 +251,11 @@ def test_the_port_may_come_from_the_environment(run: Run, service: Service) -> N
 def test_a_path_in_the_address_is_kept(run: Run, service: Service) -> None:
     service.replies = {"/behind/proxy/api/v1/health": json_reply(bodies.HEALTH)}
     assert run("health", "--url", f"{service.url}/behind/proxy/").code == 0
+
+
+def test_budgets_show_what_is_spent_held_and_left(run: Run) -> None:
+    header, row, _, last = run("budgets").out.splitlines()
+    assert header.split()[0] == "BUDGET"
+    for word in ("team", "tenant acme", "41.20", "41.2 %", "0.012500", "2026-12-01"):
+        assert word in row
+    assert last == "0 of 1 budgets used up"

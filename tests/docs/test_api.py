@@ -14,7 +14,7 @@ from routing.api.problems import CODES
 from routing.engine.decide import REASONS
 from routing.engine.errors import ProviderError, RoutingError
 from routing.lanes import contracts
-from routing.lanes.exchange import CALLER_LEFT
+from routing.lanes.exchange import CALLER_LEFT, WORKER_LOST
 from routing.lanes.problems import TITLES, bad_request
 from routing.lanes.table import BY_ROUTE
 from telemetry.record import HEDGE_LOST
@@ -37,7 +37,7 @@ def _raised(kind: type[RoutingError]) -> Iterator[type[RoutingError]]:
         yield from _raised(one)
 
 
-CODES_IN_USE = {*TITLES, *CODES.values(), *REASONS, CALLER_LEFT, HEDGE_LOST}
+CODES_IN_USE = {*TITLES, *CODES.values(), *REASONS, CALLER_LEFT, WORKER_LOST, HEDGE_LOST}
 CODES_IN_USE |= {kind.code for kind in _raised(RoutingError)}
 
 

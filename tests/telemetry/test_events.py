@@ -55,7 +55,16 @@ def test_the_payloads_have_the_fields_that_were_asked_for() -> None:
         "model.selected": ["request_id", "model_name", "task_type", "selection_time_ms"],
         "model.failed": ["request_id", "model_name", "error_type", "fallback_used"],
         "resource.pressure_high": ["memory_pressure", "available_memory_gb", "timestamp", "host"],
-        "cost.threshold_exceeded": ["request_id", "estimated_cost", "threshold"],
+        "cost.threshold_exceeded": [
+            "request_id",
+            "estimated_cost",
+            "threshold",
+            "budget",
+            "percent",
+            "limit",
+            "window_start",
+            "window_end",
+        ],
     }
 
 
