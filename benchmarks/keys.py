@@ -18,7 +18,7 @@ ROUNDS = 9
 
 
 def measure() -> list[dict[str, Any]]:
-    """Return a row a number of keys: compile time in ms, and µs a check by what is sent."""
+    """Return a row a number of keys: CPU time to compile in ms, and µs a check by what is sent."""
     return [_measure(size) for size in SIZES]
 
 
@@ -32,9 +32,9 @@ def _measure(size: int) -> dict[str, Any]:
             for i, m in enumerate(minted)
         ),
     )
-    started = time.perf_counter()
+    started = time.thread_time()
     policy = Policy(document)
-    compile_ms = (time.perf_counter() - started) * 1000
+    compile_ms = (time.thread_time() - started) * 1000
     valid = f"Bearer {minted[0].token}"
     return {
         "keys": size,
@@ -50,15 +50,15 @@ def _measure(size: int) -> dict[str, Any]:
 def _check_us(
     policy: Policy, secret: bytes, sent: Callable[[], bytes], *, fresh: bool = False
 ) -> float:
-    """Return µs a check. The header is other bytes each time, as a server hands it over."""
+    """Return CPU µs a check. The header is other bytes each time, as a server hands it over."""
     rounds = []
     for _ in range(ROUNDS):
         keepers = [Doorkeeper(secret, required=True) for _ in range(CHECKS if fresh else 1)]
         headers = [sent() for _ in range(CHECKS)]
         keepers *= CHECKS // len(keepers)
-        started = time.perf_counter()
+        started = time.thread_time()
         for keeper, header in zip(keepers, headers, strict=True):
             with suppress(Unidentified):
                 keeper.caller(policy, header)
-        rounds.append((time.perf_counter() - started) / CHECKS * 1e6)
+        rounds.append((time.thread_time() - started) / CHECKS * 1e6)
     return median(rounds)

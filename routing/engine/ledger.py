@@ -140,7 +140,8 @@ class Ledger:
     """All purses of a worker. `wake` is called when PostgreSQL should be asked about one."""
 
     def __init__(self) -> None:
-        self.purses: dict[bytes, Purse] = {}  # by window
+        self.purses: dict[bytes, Purse] = {}  # by lease
+        self._windows: dict[bytes, Purse] = {}  # those that new requests are paid from
         self.wake: Callable[[Purse], None] = _nobody
         self.freed: Callable[[Purse], None] = _nobody
         self.version = 0
@@ -148,7 +149,7 @@ class Ledger:
         self.overrun_nusd = 0
         self._budgets: dict[str, BudgetSpec] = {}
         self._current: dict[str, Purse] = {}  # by budget
-        self._found: dict[tuple[str, str, str, str], _Applying] = {}
+        self._ready: dict[tuple[str, str, str, str], _Ready] = {}
         self._tags: frozenset[str] = frozenset()
         self._retired: set[bytes] = set()
 
@@ -157,7 +158,7 @@ class Ledger:
         self.version = version
         self._budgets = {b.name: b for b in budgets if b.enabled}
         self._tags = frozenset(b.subject for b in self._budgets.values() if b.scope == "tag")
-        self._found.clear()
+        self._ready.clear()
         self._current.clear()
         for purse in self.purses.values():
             budget = self._budgets.get(purse.budget.name)
@@ -177,15 +178,11 @@ class Ledger:
         """Return the money of a request that began at `at_s` (epoch); None if none is counted."""
         if not self._budgets:
             return None
-        applying = self._applying(tenant, key, task, tag if tag in self._tags else "")
-        if not applying.budgets and not applying.by_model:
-            return None
-        purses = tuple([self._purse(budget, at_s) for budget in applying.budgets])
-        by_model = {
-            model: tuple([self._purse(budget, at_s) for budget in budgets])
-            for model, budgets in applying.by_model.items()
-        }
-        return Wallet(purses, by_model)
+        about = (tenant, key, task, tag if tag in self._tags else "")
+        ready = self._ready.get(about)
+        if ready is None or not ready.starts_at <= at_s < ready.ends_at:
+            ready = self._make_ready(about, at_s)
+        return Wallet(ready) if ready.all else None
 
     def take(self, purses: tuple[Purse, ...], nusd: int, now: float) -> bool:
         """Hold `nusd` in every purse, or in none; return which."""
@@ -226,9 +223,18 @@ class Ledger:
             if purse.idle
             and (
                 purse.window.id in self._retired
+                or self._windows.get(purse.window.id) is not purse
                 or (purse.window.ends_at is not None and at_s > purse.window.ends_at + LINGER_S)
             )
         ]
+
+    def of_window(self, window: bytes) -> Purse | None:
+        """Return the purse that new requests of a window are paid from."""
+        return self._windows.get(window)
+
+    def keep(self, purse: Purse) -> None:
+        """Remember a purse that was leased to, though its window was forgotten meanwhile."""
+        self.purses[purse.lease] = purse
 
     def replace(self, purse: Purse) -> None:
         """Let a window be paid from a new lease: the old one was given up by somebody else.
@@ -236,13 +242,15 @@ class Ledger:
         What is under way is charged to the old one all the same.
         """
         purse.granted = purse.charged + purse.held
-        if self.purses.get(purse.window.id) is purse:
-            self.drop(purse)
+        self.drop(purse)
 
     def drop(self, purse: Purse) -> None:
         """Forget a purse that holds nothing and has nothing free."""
-        self.purses.pop(purse.window.id, None)
-        self._retired.discard(purse.window.id)
+        self._ready.clear()
+        self.purses.pop(purse.lease, None)
+        if self._windows.get(purse.window.id) is purse:
+            del self._windows[purse.window.id]
+            self._retired.discard(purse.window.id)
         if self._current.get(purse.budget.name) is purse:
             del self._current[purse.budget.name]
 
@@ -251,22 +259,45 @@ class Ledger:
         if purse is not None and purse.window.holds(at_s):
             return purse
         window = window_of(budget, at_s)
-        found = self.purses.get(window.id)
+        found = self._windows.get(window.id)
         if found is None:
-            found = self.purses[window.id] = Purse(budget, window, -math.inf)
+            found = self._windows[window.id] = Purse(budget, window, -math.inf)
+            self.keep(found)
             self.wake(found)
         self._retired.discard(window.id)
         self._current[budget.name] = found
         return found
 
-    def _applying(self, tenant: str, key: str, task: str, tag: str) -> "_Applying":
-        about = (tenant, key, task, tag)
-        found = self._found.get(about)
-        if found is None:
-            if len(self._found) >= MOST_CACHED:
-                self._found.clear()
-            found = self._found[about] = _applying(self._budgets.values(), *about)
-        return found
+    def _make_ready(self, about: tuple[str, str, str, str], at_s: float) -> "_Ready":
+        applying = _applying(self._budgets.values(), *about)
+        purses = tuple([self._purse(budget, at_s) for budget in applying.budgets])
+        by_model = {
+            model: tuple([self._purse(budget, at_s) for budget in budgets])
+            for model, budgets in applying.by_model.items()
+        }
+        everyone = (*purses, *(p for some in by_model.values() for p in some))
+        ends = [p.window.ends_at for p in everyone if p.window.ends_at is not None]
+        ready = _Ready(
+            purses=purses,
+            by_model=by_model,
+            all=everyone,
+            starts_at=max((p.window.starts_at for p in everyone), default=-math.inf),
+            ends_at=min(ends, default=math.inf),
+        )
+        if len(self._ready) >= MOST_CACHED:
+            self._ready.clear()
+        self._ready[about] = ready
+        return ready
+
+
+class _Ready(msgspec.Struct, frozen=True, gc=False):
+    """The purses of whoever asks alike, for as long as all of their windows last."""
+
+    purses: tuple[Purse, ...]
+    by_model: dict[str, tuple[Purse, ...]]
+    all: tuple[Purse, ...]
+    starts_at: float
+    ends_at: float
 
 
 class _Applying(msgspec.Struct, frozen=True):
@@ -296,20 +327,20 @@ class Wallet:
 
     __slots__ = ("_by_model", "_purses", "easy", "free_only", "refused", "short", "strict")
 
-    def __init__(self, purses: tuple[Purse, ...], by_model: dict[str, tuple[Purse, ...]]) -> None:
-        self._purses, self._by_model = purses, by_model
+    def __init__(self, ready: _Ready) -> None:
+        self._purses, self._by_model = ready.purses, ready.by_model
         self.refused: list[str] = []  # ids of candidates that could not be paid
         self.short: Purse | None = None  # the first that could not pay
         self.strict = False  # not even what is free stands in for what cannot be paid
         # Soft budgets that are used up may prefer what is free, too.
-        self.free_only = any(_prefers_free(p) and p.over for p in purses if not p.hard)
+        self.free_only = False
         # Nothing is short, as far as is known: whatever has a price can be paid.
-        self.easy = not self.free_only and all(p.short is None for p in self._all())
-
-    def _all(self) -> Iterable[Purse]:
-        yield from self._purses
-        for purses in self._by_model.values():
-            yield from purses
+        self.easy = True
+        for purse in ready.all:
+            if purse.short is not None:
+                self.easy = False
+            elif not purse.budget.hard and purse.over and _prefers_free(purse):
+                self.free_only, self.easy = self.free_only or purse in ready.purses, False
 
     def purses(self, model: str) -> tuple[Purse, ...]:
         """Return what a call to `model` is paid from."""

@@ -255,9 +255,9 @@ async def _paid(
     tab = await pay(runtime, need, candidate, more_prompt=more_prompt, at_once=at_once)
     if tab is None:
         return None
-    if tab.purses and trail.draft is not None:
+    if tab.purses and job.draft is not None:
         try:
-            tab.slot = runtime.recorder.open(trail.draft(candidate, tab))
+            tab.slot = runtime.recorder.open(job.draft(candidate, tab))
         except SpoolError as exc:
             runtime.release(tab)
             raise NotReady(f"What a call may cost could not be kept: {exc}") from exc

@@ -21,6 +21,7 @@ from telemetry.spool.errors import SpoolError
 
 CALLER_LEFT = "caller_left"
 COST_LIMIT_EXCEEDED = "cost_limit_exceeded"
+CUT_OFF = "; cut off at the tokens that were asked and paid for"
 WORKER_LOST = "worker_lost"
 LOST_STATUS = 500
 CALLER_LEFT_STATUS = 499  # nginx's code for a client that closed the connection
@@ -76,8 +77,6 @@ class Exchange:
         self.need = self._budgeted(need)
         self.decision: Decision | None = None
         self.trail = Trail()
-        if self.need.wallet is not None:
-            self.trail.draft = self.draft
         self.selection_us = 0
         self.first_token_ms = 0
         self.stream = False
@@ -120,12 +119,16 @@ class Exchange:
 
     @property
     def reason(self) -> str:
+        """Return why this model answers, and whether its answer ended where its money did."""
         if self.decision is None:
             return ""
+        return self._why(self.decision) + (CUT_OFF if self.trail.cut else "")
+
+    def _why(self, decision: Decision) -> str:
         answered = self.trail.answered_by
-        if answered is None or answered is self.decision.chosen:
-            return self.decision.reason
-        first = self.decision.chosen.id
+        if answered is None or answered is decision.chosen:
+            return decision.reason
+        first = decision.chosen.id
         if answered is self.trail.hedge and not self.trail.failures:
             return f"{first} was slow; {answered.id} answered first"
         why = self.trail.failures[0][1].code if self.trail.failures else "unavailable"
@@ -220,12 +223,32 @@ class Exchange:
 
     def draft(self, candidate: Candidate, tab: Tab) -> RequestRecord:
         """Return the record that a call leaves if this process dies with it: all it may cost."""
-        record = self._build(None, LOST_STATUS, WORKER_LOST, "The worker died with the request.")
-        record.selected_model, record.endpoint = candidate.model_name, candidate.endpoint_name
-        record.prompt_tokens = self.need.prompt_tokens
-        record.usage_estimated, record.cost_nusd = True, tab.bound_nusd
-        record.charges = tuple(Charge(p.account, tab.bound_nusd) for p in tab.purses)
-        return record
+        need, nusd = self.need, tab.bound_nusd
+        return RequestRecord(
+            id=self._raw_id,
+            request_id=self.request_id,
+            kind=self.kind,
+            task_type=need.task,
+            priority=need.priority,
+            created_at_us=self._created_ns // 1000,
+            selected_model=candidate.model_name,
+            endpoint=candidate.endpoint_name,
+            chosen_model=self.decision.chosen.model_name if self.decision else "",
+            success=False,
+            status=LOST_STATUS,
+            error_type=WORKER_LOST,
+            error_message="The worker died with the request.",
+            prompt_tokens=need.prompt_tokens,
+            usage_estimated=True,
+            cost_nusd=nusd,
+            stream=self.stream,
+            simulated=candidate.endpoint.simulated,
+            worker=self._runtime.worker,
+            tenant=need.tenant,
+            key=need.key,
+            tag=need.tag,
+            charges=tuple([Charge(purse.account, nusd) for purse in tab.purses]),
+        )
 
     def _budgeted(self, need: Need) -> Need:
         """Return the need with what it may be paid from, by the time the request came."""

@@ -35,7 +35,6 @@ class Trail(msgspec.Struct):
     waiting: tuple[int, int] | None = None  # position and expected ms, while it waits
     tabs: list[Tab] = []  # what attempts cost, where a budget counts it
     payer: Tab | None = None  # of whose attempt the answer is
-    draft: Draft | None = None
     cut: bool = False  # the answer was ended where its money did
 
     def add_lost(self, cost_nusd: int | None) -> None:
@@ -63,6 +62,8 @@ class Job(msgspec.Struct, kw_only=True):
     commit: Commit = "first_token"
     trail: Trail
     longest_wait_s: float = 30.0  # for a place at an endpoint
+    # Not on the trail: exchanges have trails, and a circle would be the garbage collector's work.
+    draft: Draft | None = None
     hedges: HedgeBudget | None = None  # None: no second attempt beside a slow one
 
     @property

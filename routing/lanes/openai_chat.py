@@ -310,6 +310,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         deadline_ms=deadline_ms,
         commit=ask.request.commit or profile.commit,
         trail=exchange.trail,
+        draft=exchange.draft,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, ask.request.max_wait_ms),
     )
 
@@ -366,7 +367,9 @@ class _Chunks(Telling):
         usage = b""
         if self._wants_usage:
             usage = _sse({**self._head, "choices": [], "usage": _usage(bill)})
-        return usage + b"data: [DONE]\n\n"
+        # A comment, which every client ignores and a curious one reads.
+        notice = b": cut off at max_tokens\n\n" if self.exchange.trail.cut else b""
+        return usage + notice + b"data: [DONE]\n\n"
 
     def breaking(self, failure: Failure) -> bytes:
         """Say plainly that the answer is not whole: an error event, and no end marker."""

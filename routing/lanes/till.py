@@ -100,7 +100,7 @@ async def pay(
     prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt + candidate.excess_tokens
     tab = Tab(candidate.price, purses, bound or 0, prompt, embed=need.task == "embedding")
     if bound and not runtime.ledger.take(purses, bound, runtime.clock()):
-        short = await _short(runtime, purses, bound, at_once=at_once)
+        short = await _short(runtime, wallet, purses, bound, at_once=at_once)
         if short is not None:
             raise refused(runtime, wallet, candidate, short, bound)
     if not bound:
@@ -109,15 +109,23 @@ async def pay(
 
 
 async def _short(
-    runtime: "Runtime", purses: tuple[Purse, ...], bound: int, *, at_once: bool
+    runtime: "Runtime", wallet: Wallet, purses: tuple[Purse, ...], bound: int, *, at_once: bool
 ) -> Purse | None:
-    """Return the purse that cannot pay, after asking for more; None once all of them have."""
+    """Return the purse that cannot pay, after asking for more; None once all of them have.
+
+    Raises BudgetUnreachable where nobody can say and nothing free may stand in.
+    """
     short = next(purse for purse in purses if purse.hard and purse.free < bound)
     if at_once or short.lacks(bound):
         return short
-    if runtime.treasury is None:
-        raise BudgetUnreachable(short.budget.name)
-    return await runtime.treasury.hold(purses, bound)
+    try:
+        if runtime.treasury is None:
+            raise BudgetUnreachable(short.budget.name)
+        return await runtime.treasury.hold(purses, bound)
+    except BudgetUnreachable:
+        if short.budget.when_exhausted != "prefer_free":
+            raise
+        return short
 
 
 def refused(

@@ -92,14 +92,16 @@ class Desk:
 
         Raises BudgetUnreachable.
         """
-        end = self._clock() + self._patience_s
+        began = self._clock()
+        end = began + self._patience_s
         while not self.ledger.take(purses, nusd, self._clock()):
             short = next(p for p in purses if p.hard and p.free < nusd)
             if short.lacks(nusd):
                 return short
             left_s = end - self._clock()
             if left_s <= 0:
-                if self._away_at >= end - self._patience_s:
+                if short.ordered_at < began:
+                    # PostgreSQL said nothing in all that time.
                     raise BudgetUnreachable(short.budget.name)
                 return short
             await self._changed(short, nusd, left_s)
@@ -247,6 +249,7 @@ class Desk:
         purse.spent_seen, purse.leased_seen = got.spent, got.leased
         if got.cut:
             purse.short = None
+            self.ledger.keep(purse)
         return got.cut > 0
 
     async def _be_sure(self, connection: Connection, purse: Purse) -> None:
@@ -403,7 +406,7 @@ class Desk:
             await client.aclose()
 
     def _hear(self, data: bytes) -> None:
-        purse = self.ledger.purses.get(data[:16])
+        purse = self.ledger.of_window(data[:16])
         if purse is None or data[16:] == purse.lease or purse.free <= 0:
             return
         # Two that are short of each other's: the one with the smaller lease is served first.

@@ -1,12 +1,24 @@
 """The database counts a version for each transaction that changes the policy."""
 
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from routing.models import Model, Offering
+from routing.models import (
+    ApiKey,
+    Budget,
+    HostCost,
+    Model,
+    Offering,
+    Price,
+    Savings,
+    Tenant,
+)
 from routing.policy.export import policy_version
+from routing.policy.publish import TABLES as PUBLISHED
+from routing.policy.store import TABLES
 from tests.policy.catalogue import a_model, an_endpoint, an_offering
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,3 +76,26 @@ def test_writing_past_django_counts_too() -> None:
     with connection.cursor() as cursor:
         cursor.execute("UPDATE routing_model SET enabled = false")
     assert policy_version() == start + 1
+
+
+def test_every_table_of_the_policy_counts_and_publishes() -> None:
+    assert set(TABLES.values()) <= set(PUBLISHED)
+    when = datetime(2026, 12, 1, tzinfo=UTC)
+    a_model()
+    tenant = Tenant(name="acme")
+    rows = [
+        tenant,
+        ApiKey(name="ci", tenant=tenant, prefix="ao_acme_", digest="0f" * 32),
+        Price(model=Model.objects.get(), valid_from=when, input_per_1k_usd=1, output_per_1k_usd=1),
+        HostCost(host="local", watts=1, energy_per_kwh_usd=1),
+        Budget(name="b", scope="all", limit_usd=1),
+        Savings(),
+    ]
+    for row in rows:
+        before = policy_version()
+        row.save()
+        assert policy_version() == before + 1, row
+    for row in reversed(rows):
+        before = policy_version()
+        row.delete()
+        assert policy_version() == before + 1, row

@@ -195,10 +195,12 @@ async def test_a_stream_that_outruns_its_hold_ends_well_formed(
     heard = await worker.stage.post(lane, body)
     assert heard.status == 200
     if lane == CHAT:
-        assert heard.events[-1] == "[DONE]"
-        assert [e["choices"][0]["finish_reason"] for e in heard.events[:-1]][-1] == "length"
+        *_, last, notice, end, _ = heard.body.split(b"\n\n")
+        assert b'"finish_reason":"length"' in last
+        assert (notice, end) == (b": cut off at max_tokens", b"data: [DONE]")
     else:
         assert b'"finishReason":"length"' in heard.body
+        assert b"cut off at the tokens that were asked and paid for" in heard.body
     record = worker.stage.record()
     (purse,) = runtime.ledger.purses.values()
     assert record.success
