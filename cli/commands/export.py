@@ -1,7 +1,6 @@
 """`export`: the records of a period as a file."""
 
 import os
-from pathlib import Path
 
 from cli.arguments import Parser, one_of
 from cli.commands.base import Command, Context
@@ -16,6 +15,9 @@ _TIMEOUT_S = 60.0
 
 def run(context: Context) -> int:
     """Write the file; nothing has its name before it is whole."""
+    # Imported late: every other command starts without it.
+    from pathlib import Path
+
     args = context.args
     target = Path(args.output)
     wanted = args.format or (target.suffix[1:] if target.suffix[1:] in FORMATS else "csv")
