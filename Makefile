@@ -1,12 +1,13 @@
 # `make help` lists what there is. Nothing but Python 3.11+ is needed beforehand.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench chaos oom lint fix lock clean
+.PHONY: help run test bench savings chaos oom lint fix lock clean
 python := .venv/bin/python
 # Tests and benchmarks choose their own; whatever else is set stays the developer's.
 PYTEST_ARGS ?=
 # Of trouble, for `make chaos`; of each run, for `make oom` (0: its own default).
 SECONDS ?= 0
 # A recorded hour of arrivals for `make oom`, such as azure_llm_2023.csv.gz; else made-up ones.
+# For `make savings` a directory of questions with known answers (docs/savings.md).
 DATA ?=
 
 help: ## List the targets
@@ -25,6 +26,10 @@ bench: ## Measure, side by side with the alternatives
 	@scripts/bootstrap dev
 	@scripts/debian-packages wrk nginx-light nghttp2-client
 	@exec $(python) -m benchmarks
+
+savings: ## Replay questions with known answers: cost against quality (DATA=directory)
+	@scripts/bootstrap dev
+	@exec $(python) -m benchmarks.savings --data "$(DATA)"
 
 chaos: ## Ten minutes of endpoints that fail in every way, then engines that go away (SECONDS=600)
 	@scripts/bootstrap dev

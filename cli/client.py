@@ -6,10 +6,10 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from cli.errors import Refused, Unreachable, UsageFault
+from cli.errors import OutputFault, Refused, Unreachable, UsageFault
 from cli.problem import explain
 
 # Far above any contracted answer; keeps a wrong address from filling the memory.
@@ -86,6 +86,26 @@ class Client:
         """POST the payload as JSON."""
         return self._checked(*self._exchange("POST", path, json.dumps(payload).encode()))
 
+    def download(self, path: str, sink: BinaryIO, **query: str) -> int:
+        """GET the path into `sink` as it comes; returns its size in bytes.
+
+        The timeout holds for each part, not for the whole: a long file takes its time.
+        """
+        connection = self._connection()
+        target = f"{self.base.prefix}{path}?{urlencode(query)}"
+        try:
+            connection.request("GET", target, None, self._headers("*/*"))
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                body = self._body(connection, response, time.monotonic() + self._timeout_s)
+                self._checked(response, body, 0.0)
+                raise self._not_ours(f"answered {response.status} without a file")
+            return _copied(response, sink)
+        except (OSError, http.client.HTTPException) as fault:
+            raise self._unreachable(fault) from fault
+        finally:
+            connection.close()
+
     def health(self) -> Answer:
         """GET the health report; an unhealthy orchestrator's 503 is an answer, not a refusal."""
         response, body, elapsed_ms = self._exchange("GET", "/api/v1/health")
@@ -113,9 +133,7 @@ class Client:
     ) -> tuple[http.client.HTTPResponse, bytes, float]:
         started = time.monotonic()
         connection = self._connection()
-        headers = {"Accept": "application/json", "User-Agent": "ai-orchestra"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = self._headers("application/json")
         if payload is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -129,6 +147,12 @@ class Client:
         finally:
             connection.close()
         return response, body, (time.monotonic() - started) * 1000
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": "ai-orchestra"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        return headers
 
     def _connection(self) -> http.client.HTTPConnection:
         https = self.base.scheme == "https"
@@ -187,6 +211,19 @@ class Client:
                 "Allow more with --timeout SECONDS."
             )
         return Unreachable(f"{where} {_reason(fault)}. Check --url or ORCHESTRA_URL.")
+
+
+def _copied(response: http.client.HTTPResponse, sink: BinaryIO) -> int:
+    size = 0
+    while chunk := response.read1(65536):
+        try:
+            sink.write(chunk)
+        except OSError as fault:
+            raise OutputFault(f"The file cannot be written: {fault.strerror}.") from fault
+        size += len(chunk)
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    return size
 
 
 def _reason(fault: OSError | http.client.HTTPException) -> str:

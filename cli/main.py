@@ -83,7 +83,7 @@ def _run_command(
     try:
         return command.run(Context(args, console))
     except Refused as refusal:
-        if args.json:
+        if getattr(args, "json", False):
             console.raw(refusal.body)
         raise
 

@@ -70,6 +70,7 @@ def compose(redis: Redis) -> dict[str, Job]:
     from telemetry.event_intake import EventIntake
     from telemetry.leader import Leader
     from telemetry.live import LiveFeed
+    from telemetry.partitions import Retention
     from telemetry.record import RequestRecord
     from telemetry.sampling import Sampling
     from telemetry.shipper import Shipper
@@ -103,12 +104,12 @@ def compose(redis: Redis) -> dict[str, Job]:
             await pause(stop, CATALOGUE_RETRY_S)
         await watcher.run(stop, changed)
 
-    retention_days = settings.RETENTION_DAYS
+    retention = Retention(settings.RETENTION_DAYS, settings.SUMS_RETENTION_DAYS)
     return {
         "shipper": Shipper(
             settings.SPOOL_DIR,
             shipped,
-            retention_days=retention_days,
+            retention_days=retention.days,
             settle=statements.settle,
             bury=bury,
         ).run,
@@ -116,7 +117,7 @@ def compose(redis: Redis) -> dict[str, Job]:
         "sampling": Sampling(bus.publish).run,
         "events": bus.run,
         "intake": EventIntake(redis, name, publish=bus.publish, models=models).run,
-        "leader": Leader(redis, feed.memory_by_model, retention_days=retention_days).run,
+        "leader": Leader(redis, feed.memory_by_model, retention=retention).run,
         "live": feed.run,
         "catalogue": catalogue,
         "prober": prober.run,

@@ -1,4 +1,4 @@
-"""What one conductor of a fleet does for all: partitions, retention, the load of each model."""
+"""What one conductor of a fleet does for all: sums, partitions, retention, each model's load."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from telemetry.database import AsyncConnection, connect, one_line
+from telemetry.folding import fold
 from telemetry.loads import all_loads, refresh
-from telemetry.partitions import ensure_ahead, retire, today
+from telemetry.partitions import Retention, ensure_ahead, retire, today
 from telemetry.waiting import Backoff, pause
 
 logger = logging.getLogger(__name__)
 
 # Any number will do, as long as nobody else locks it: "orch" in ASCII.
 LEADER_LOCK = 0x6F726368
+FOLD_EVERY_S = 1.0
 LOADS_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 300.0
 ELECTION_EVERY_S = 5.0
@@ -32,11 +34,11 @@ class Leader:
     """
 
     def __init__(
-        self, redis: Redis, memory_by_model: MemoryByModel, *, retention_days: int
+        self, redis: Redis, memory_by_model: MemoryByModel, *, retention: Retention
     ) -> None:
         self._redis = redis
         self._memory_by_model = memory_by_model
-        self._retention_days = retention_days
+        self._retention = retention
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stand for election until `stop` is set, and lead while elected."""
@@ -65,21 +67,24 @@ class Leader:
 
     async def _lead(self, connection: AsyncConnection, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        housekeeping_at = loop.time()
+        housekeeping_at = loads_at = loop.time()
         while not stop.is_set():
             if loop.time() >= housekeeping_at:
                 await self.keep_house(connection)
                 housekeeping_at = loop.time() + HOUSEKEEPING_EVERY_S
-            with contextlib.suppress(RedisError, OSError):
-                loads = await all_loads(self._redis)
-                await refresh(connection, loads, self._memory_by_model())
-            await pause(stop, LOADS_EVERY_S)
+            if loop.time() >= loads_at:
+                with contextlib.suppress(RedisError, OSError):
+                    loads = await all_loads(self._redis)
+                    await refresh(connection, loads, self._memory_by_model())
+                loads_at = loop.time() + LOADS_EVERY_S
+            await fold(connection)
+            await pause(stop, FOLD_EVERY_S)
 
     async def keep_house(self, connection: AsyncConnection) -> None:
         """Make the coming days' partitions and drop those whose time is over."""
         now = today()
         with contextlib.suppress(psycopg.errors.LockNotAvailable):
             await ensure_ahead(connection, now)
-        gone = await retire(connection, now, self._retention_days)
+        gone = await retire(connection, now, self._retention)
         if gone:
             logger.info("Dropped the requests of %s.", ", ".join(map(str, gone)))

@@ -5,6 +5,7 @@ Rows are written by the conductor, with SQL of its own; Django reads them.
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 
@@ -90,43 +91,148 @@ class OrchestratorRequest(models.Model):
     worker = models.CharField()
     attempts = models.JSONField()
     created_at = models.DateTimeField()
+    tenant = models.CharField(default="", db_default="")
+    key = models.CharField(default="", db_default="")
+    tag = models.CharField(default="", db_default="")
+    cached_tokens = models.IntegerField(default=0, db_default=0)
+    charges = models.JSONField(default=list, db_default=[])
+    # What the baseline model would have cost for the same tokens; 0 unless it is known.
+    baseline_model = models.CharField(default="", db_default="")
+    baseline_nusd = models.BigIntegerField(default=0, db_default=0)
+    baseline_known = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         ordering = ["-created_at"]
         indexes = [
             models.Index(fields=["created_at"], name="telemetry_request_created"),
             models.Index(fields=["request_id"], name="telemetry_request_request"),
+            # Partial: without keys they cost nothing.
+            models.Index(
+                fields=["tenant", "created_at"],
+                name="telemetry_request_tenant",
+                condition=~models.Q(tenant=""),
+            ),
+            models.Index(
+                fields=["key", "created_at"],
+                name="telemetry_request_key",
+                condition=~models.Q(key=""),
+            ),
+            # Failures are few, and looked for.
+            models.Index(
+                fields=["created_at"],
+                name="telemetry_request_failed",
+                condition=models.Q(success=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.request_id
 
 
-class RequestMinute(models.Model):
-    """Requests of one minute, model and kind in sum: charts never scan the requests themselves."""
+class RequestSums(models.Model):
+    """Requests in sum, of the span of time that begins at `started_at`.
 
-    minute = models.DateTimeField()
-    model_name = models.CharField()
+    Charts and reports read sums, never the requests themselves. The histogram holds how many
+    response times fell into which bucket (telemetry.histogram), so that percentiles of any span
+    and any group come from merged counts. Costs are compared with the baseline's only where both
+    are known; what the upstream counted is told apart from what we estimated.
+    """
+
+    started_at = models.DateTimeField()
     kind = models.CharField()
     request_count = models.BigIntegerField(default=0, db_default=0)
     success_count = models.BigIntegerField(default=0, db_default=0)
     fallback_count = models.BigIntegerField(default=0, db_default=0)
+    simulated_count = models.BigIntegerField(default=0, db_default=0)
     response_time_total_ms = models.BigIntegerField(default=0, db_default=0)
     response_time_max_ms = models.BigIntegerField(default=0, db_default=0)
     prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    cached_tokens = models.BigIntegerField(default=0, db_default=0)
     completion_tokens = models.BigIntegerField(default=0, db_default=0)
     cost_nusd = models.BigIntegerField(default=0, db_default=0)
+    cost_unknown_count = models.BigIntegerField(default=0, db_default=0)
+    measured_count = models.BigIntegerField(default=0, db_default=0)
+    measured_cost_nusd = models.BigIntegerField(default=0, db_default=0)
+    measured_baseline_nusd = models.BigIntegerField(default=0, db_default=0)
+    estimated_count = models.BigIntegerField(default=0, db_default=0)
+    estimated_cost_nusd = models.BigIntegerField(default=0, db_default=0)
+    estimated_baseline_nusd = models.BigIntegerField(default=0, db_default=0)
+    uncompared_count = models.BigIntegerField(default=0, db_default=0)
+    # Parallel: the buckets that were met, ascending, and how often.
+    response_buckets = ArrayField(models.IntegerField(), default=list, db_default=[])
+    response_counts = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
-        ordering = ["minute"]
+        abstract = True
+
+
+class GroupSums(RequestSums):
+    """Sums for each tenant, model, task type and kind."""
+
+    tenant = models.CharField(default="", db_default="")
+    model_name = models.CharField()
+    task_type = models.CharField(default="", db_default="")
+
+    class Meta:
+        abstract = True
+        ordering = ["started_at"]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M} {self.model_name} {self.kind}"
+
+
+GROUP_KEY = ["started_at", "tenant", "model_name", "task_type", "kind"]
+
+
+class RequestMinute(GroupSums):
+    """One minute of one tenant, model, task type and kind."""
+
+    class Meta(GroupSums.Meta):
+        constraints = [models.UniqueConstraint(fields=GROUP_KEY, name="telemetry_minute_key")]
+
+
+class RequestHour(GroupSums):
+    """One hour of one tenant, model, task type and kind."""
+
+    class Meta(GroupSums.Meta):
+        constraints = [models.UniqueConstraint(fields=GROUP_KEY, name="telemetry_hour_key")]
+
+
+class RequestDay(GroupSums):
+    """One day (UTC) of one tenant, model, task type and kind: what long reports read."""
+
+    class Meta(GroupSums.Meta):
+        verbose_name = verbose_name_plural = "costs and savings"  # as the admin shows them
+        constraints = [models.UniqueConstraint(fields=GROUP_KEY, name="telemetry_day_key")]
+
+
+class RequestSpan(RequestSums):
+    """A minute or an hour of everybody's requests: what charts read.
+
+    `kind` is `select`, or `call` for all others.
+    """
+
+    seconds = models.IntegerField()  # 60 or 3600
+
+    class Meta:
+        ordering = ["started_at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["minute", "model_name", "kind"], name="telemetry_minute_key"
+                fields=["seconds", "started_at", "kind"], name="telemetry_span_key"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.minute:%Y-%m-%d %H:%M} {self.model_name} {self.kind}"
+        return f"{self.started_at:%Y-%m-%d %H:%M} {self.seconds} s {self.kind}"
+
+
+class RequestDelta(models.Model):
+    """What one batch of records adds up to, until the leader folds it in: see telemetry.sums."""
+
+    content = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"batch {self.pk}"
 
 
 class SystemResource(models.Model):

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import re
+from dataclasses import dataclass
 
 import psycopg
 
@@ -15,6 +16,14 @@ DAYS_AHEAD = 7
 # A reader of the whole table must not hold up shipping: the default partition takes the rows.
 LOCK_LIMIT = "SET LOCAL lock_timeout = '2s'"
 _PARTITION = re.compile(rf"{TABLE}_p(\d{{8}})")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many days requests, samples and minutes are kept, and how many the longer sums."""
+
+    days: int
+    sums_days: int
 
 
 def today() -> dt.date:
@@ -74,9 +83,9 @@ async def existing_days(connection: AsyncConnection) -> list[dt.date]:
     return sorted(dt.datetime.strptime(m[1], "%Y%m%d").date() for m in matches if m)  # noqa: DTZ007
 
 
-async def retire(connection: AsyncConnection, now: dt.date, retention_days: int) -> list[dt.date]:
-    """Drop what is older than `retention_days`; returns the days whose partition went."""
-    oldest = now - dt.timedelta(days=retention_days)
+async def retire(connection: AsyncConnection, now: dt.date, retention: Retention) -> list[dt.date]:
+    """Drop what is too old; returns the days whose partition went."""
+    oldest = now - dt.timedelta(days=retention.days)
     gone = []
     for day in await existing_days(connection):
         if day >= oldest:
@@ -89,10 +98,15 @@ async def retire(connection: AsyncConnection, now: dt.date, retention_days: int)
             logger.info("The requests of %s are in use; they are dropped later.", day)
             break
         gone.append(day)
-    for table, column in (
-        (f"{TABLE}_default", "created_at"),
-        ("telemetry_requestminute", "minute"),
-        ("telemetry_systemresource", "recorded_at"),
+    for what, before in (
+        (f"{TABLE}_default WHERE created_at", oldest),
+        ("telemetry_systemresource WHERE recorded_at", oldest),
+        ("telemetry_requestminute WHERE started_at", oldest),
+        ("telemetry_requestspan WHERE seconds = 60 AND started_at", oldest),
+        *(
+            (f"telemetry_request{table} WHERE started_at", now - dt.timedelta(retention.sums_days))
+            for table in ("hour", "day", "span")
+        ),
     ):
-        await connection.execute(f"DELETE FROM {table} WHERE {column} < %s", [oldest])  # noqa: S608
+        await connection.execute(f"DELETE FROM {what} < %s", [before])  # noqa: S608 - our names
     return gone

@@ -9,8 +9,9 @@ from orchestra_site.home import Home
 OURS = (
     "API_HOST", "API_PORT", "WEB_WORKERS", "OLLAMA_URL", "DATABASE_URL", "REDIS_URL", "SECRET_KEY",
     "ORCHESTRA_HOME", "ORCHESTRA_ALLOWED_HOSTS", "ORCHESTRA_URL", "ORCHESTRA_WORKER",
-    "ORCHESTRA_LISTEN_FD", "ORCHESTRA_SIMULATED", "RETENTION_DAYS", "HTTP_PROXY", "HTTPS_PROXY",
-    "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "NO_COLOR", "FORCE_COLOR",
+    "ORCHESTRA_LISTEN_FD", "ORCHESTRA_SIMULATED", "RETENTION_DAYS", "SUMS_RETENTION_DAYS",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "NO_COLOR",
+    "FORCE_COLOR",
 )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from cli.commands import (
     breakers,
     budgets,
+    costs,
+    export,
     health,
     help,
     limits,
@@ -27,6 +29,9 @@ COMMANDS: dict[str, Command] = {
         limits.COMMAND,
         budgets.COMMAND,
         resources.COMMAND,
+        costs.COSTS,
+        costs.SAVINGS,
+        export.COMMAND,
         health.COMMAND,
         local.UP,
         local.DOWN,

@@ -160,6 +160,8 @@ class Policy:
         self.host_costs = {cost.host: cost for cost in document.host_costs}
         self.savings = document.savings
         self._ordered: dict[tuple[str, str, int], list[tuple[float, Candidate]]] = {}
+        self._by_name: dict[str, list[Candidate]] = {}
+        self.baseline = self._baseline()
 
     def _candidates(self, offerings: tuple[OfferingSpec, ...]) -> list[Candidate]:
         live = [
@@ -184,6 +186,19 @@ class Policy:
             price = of_model(model)
         return Candidate(index, offering, model, endpoint, price, hour)
 
+    def _baseline(self) -> Candidate | None:
+        """Return the model that costs are compared with, for its prices; nobody need offer it."""
+        name = self.document.savings.baseline
+        if offered := self.by_model.get(name):
+            return offered[0]
+        model = next((m for m in self.document.models if m.name == name), None)
+        if model is None:
+            return None
+        nowhere = EndpointSpec(name="", provider="openai", base_url="")
+        dated = self._prices.dated(name, self._at_s)
+        price = of_model(model) if dated is None else of_spec(dated)
+        return Candidate(-1, OfferingSpec(model=name, endpoint=""), model, nowhere, price)
+
     def profile(self, priority: str) -> ProfileSpec:
         return self.profiles[priority]
 
@@ -205,6 +220,14 @@ class Policy:
         found = self._ordered.get(key)
         if found is None:
             found = self._ordered[key] = self._order(task, priority, floor)
+        return found
+
+    def by_name(self, task: str) -> list[Candidate]:
+        """Return the offerings that can do `task`, by name."""
+        found = self._by_name.get(task)
+        if found is None:
+            able = [c for c in self.candidates if task in c.model.capabilities]
+            found = self._by_name[task] = sorted(able, key=lambda c: c.id)
         return found
 
     def _order(self, task: str, priority: str, floor: int) -> list[tuple[float, Candidate]]:

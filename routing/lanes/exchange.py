@@ -5,6 +5,7 @@ import time
 import msgspec
 from msgspec.structs import replace
 
+from routing.engine.baseline import counterfactual
 from routing.engine.decide import Decision, Need, cheapest_bound_nusd, likely_tokens
 from routing.engine.errors import NotReady
 from routing.engine.policy import Candidate
@@ -313,9 +314,19 @@ class Exchange:
             record.usage_estimated = bill.estimated
             record.cost_known = bill.cost_nusd is not None
             record.cost_nusd = bill.cost_nusd or 0
+            self._compare(record, bill)
         if error_type == COST_LIMIT_EXCEEDED:
             record.estimated_cost_nusd = cheapest_bound_nusd(runtime.policy, need)
         return record
+
+    def _compare(self, record: RequestRecord, bill: Bill) -> None:
+        """Say what the same tokens would have cost at the baseline."""
+        runtime = self._runtime
+        tokens = (bill.prompt_tokens, bill.completion_tokens, bill.cached_tokens)
+        other = counterfactual(runtime.policy, runtime.state, self.need, tokens, runtime.clock())
+        record.baseline_model = other.model
+        record.baseline_known = other.nusd is not None
+        record.baseline_nusd = other.nusd or 0
 
     @property
     def simulated(self) -> bool:

@@ -71,6 +71,7 @@ TITLES: dict[str, str] = {
     "idempotency_answer_lost": "The first answer was too large to keep",
     "idempotency_unavailable": "The Idempotency-Key cannot be honoured now",
     "upstream_refused": "The model's server refused the request",
+    "exports_busy": "The worker has enough exports under way",
     "redis_unavailable": "Redis does not answer",
     "internal_error": "Something went wrong on our side",
 }

@@ -27,6 +27,7 @@ class ControlProblemSerializer(serializers.Serializer[Any]):
     errors = ControlProblemFieldSerializer(many=True, required=False)  # type: ignore[assignment]
 
 
+NOT_YOURS = {(403, PROBLEM_TYPE): ControlProblemSerializer}
 PROBLEMS = {
     (400, PROBLEM_TYPE): ControlProblemSerializer,
     (503, PROBLEM_TYPE): ControlProblemSerializer,

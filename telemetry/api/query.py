@@ -17,7 +17,8 @@ class Query(serializers.Serializer[Any]):
     def of(cls, request: Request) -> dict[str, Any]:
         """Return the checked parameters; raises DRF's ValidationError, which is answered 400."""
         # A plain dict: with a QueryDict DRF takes an absent boolean for False, as forms send it.
-        given = {name: values for name, values in request.query_params.lists() if name != RENDERING}
+        lists = request.query_params.lists()
+        given = {n: v for n, v in lists if n != RENDERING or RENDERING in cls._declared_fields}
         query = cls(data={name: values[-1] for name, values in given.items()})
         problems = {
             **{name: ["Give it once."] for name, values in given.items() if len(values) > 1},

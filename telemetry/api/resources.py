@@ -48,6 +48,11 @@ class RequestMetricSerializer(serializers.Serializer[Any]):
     error_count = serializers.IntegerField()
     fallback_count = serializers.IntegerField()
     avg_response_time_ms = serializers.FloatField(help_text="Of those that called a model.")
+    p50_response_time_ms = serializers.IntegerField(
+        allow_null=True, help_text="Of those too, within 2 %; null without any."
+    )
+    p95_response_time_ms = serializers.IntegerField(allow_null=True)
+    p99_response_time_ms = serializers.IntegerField(allow_null=True)
     max_response_time_ms = serializers.IntegerField()
     prompt_tokens = serializers.IntegerField()
     completion_tokens = serializers.IntegerField()

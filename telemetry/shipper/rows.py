@@ -7,8 +7,9 @@ the cost; figures are in docs/records.md.
 import json
 from collections.abc import Iterable
 from functools import lru_cache
+from uuid import UUID
 
-from telemetry.record import Attempt, RequestRecord, credited_model
+from telemetry.record import Attempt, Charge, RequestRecord, credited_model
 
 # Of the temporary table, in the order of `line`; `created_us` and `cost_nusd` are turned into the
 # other columns' units by the INSERT.
@@ -24,6 +25,8 @@ INCOMING = (
     ("cost_nusd", "bigint"),
     ("cost_limit_nusd", "bigint"),
     ("estimated_cost_nusd", "bigint"),
+    ("cached_tokens", "integer"),
+    ("baseline_nusd", "bigint"),
     ("resource_pressure", "double precision"),
     ("fallback_used", "boolean"),
     ("degraded", "boolean"),
@@ -32,6 +35,7 @@ INCOMING = (
     ("cost_known", "boolean"),
     ("stream", "boolean"),
     ("simulated", "boolean"),
+    ("baseline_known", "boolean"),
     ("kind", "text"),
     ("task_type", "text"),
     ("priority", "text"),
@@ -40,10 +44,15 @@ INCOMING = (
     ("chosen_model", "text"),
     ("error_type", "text"),
     ("worker", "text"),
+    ("tenant", "text"),
+    ("key", "text"),
+    ("baseline_model", "text"),
+    ("tag", "text"),
     ("request_id", "text"),
     ("reason", "text"),
     ("error_message", "text"),
     ("attempts", "jsonb"),
+    ("charges", "jsonb"),
 )
 
 NULL = r"\N"
@@ -61,12 +70,16 @@ def line(r: RequestRecord) -> str:
     return (
         f"{r.id.hex()}\t{r.created_at_us}\t{r.response_time_ms}\t{r.selection_time_us}\t"
         f"{r.first_token_ms}\t{r.prompt_tokens}\t{r.completion_tokens}\t{r.status}\t"
-        f"{r.cost_nusd}\t{r.cost_limit_nusd}\t{r.estimated_cost_nusd}\t{r.resource_pressure}\t"
+        f"{r.cost_nusd}\t{r.cost_limit_nusd}\t{r.estimated_cost_nusd}\t{r.cached_tokens}\t"
+        f"{r.baseline_nusd}\t{r.resource_pressure}\t"
         f"{r.fallback_used}\t{r.degraded}\t{r.success}\t{r.usage_estimated}\t{r.cost_known}\t"
-        f"{r.stream}\t{r.simulated}\t{_word(r.kind)}\t{_word(r.task_type)}\t{_word(r.priority)}\t"
-        f"{_word(credited_model(r))}\t{_word(r.endpoint)}\t{_word(r.chosen_model)}\t"
-        f"{_word(r.error_type)}\t{_word(r.worker)}\t{_text(r.request_id)}\t{_text(r.reason)}\t"
-        f"{_text(r.error_message) if r.error_message else NULL}\t{_attempts(r.attempts)}\n"
+        f"{r.stream}\t{r.simulated}\t{r.baseline_known}\t"
+        f"{word(r.kind)}\t{word(r.task_type)}\t{word(r.priority)}\t"
+        f"{word(credited_model(r))}\t{word(r.endpoint)}\t{word(r.chosen_model)}\t"
+        f"{word(r.error_type)}\t{word(r.worker)}\t{word(r.tenant)}\t{word(r.key)}\t"
+        f"{word(r.baseline_model)}\t{_text(r.tag)}\t{_text(r.request_id)}\t{_text(r.reason)}\t"
+        f"{_text(r.error_message) if r.error_message else NULL}\t{_attempts(r.attempts)}\t"
+        f"{_charges(r.charges)}\n"
     )
 
 
@@ -77,7 +90,7 @@ def _text(value: str) -> str:
 
 
 # Few distinct values, met again in every record.
-_word = lru_cache(maxsize=4096)(_text)
+word = lru_cache(maxsize=4096)(_text)
 
 
 @lru_cache(maxsize=4096)
@@ -99,3 +112,13 @@ def _attempt(attempt: Attempt) -> str:
         f'{{"model":{_json_word(attempt.model)},"endpoint":{_json_word(attempt.endpoint)},'
         f'"duration_ms":{attempt.duration_ms},"error_type":{_json_word(attempt.error_type)}{tokens}}}'
     )
+
+
+def _charges(charges: tuple[Charge, ...]) -> str:
+    if not charges:
+        return "[]"
+    return f"[{','.join(map(_charge, charges))}]"
+
+
+def _charge(charge: Charge) -> str:
+    return f'{{"lease":"{UUID(bytes=charge.lease)}","nusd":{charge.nusd}}}'

@@ -7,11 +7,13 @@ from telemetry.database import AsyncConnection
 from telemetry.record import RequestRecord
 from telemetry.shipper.rows import INCOMING, lines
 from telemetry.shipper.totals import ModelTotal, Totals, total
+from telemetry.sums import packed
 
 # Takes the transaction's cursor, and nano-dollars by lease.
 Settle = Callable[[Any, Mapping[bytes, int]], Awaitable[None]]
 _NAMES = [name for name, _ in INCOMING if name != "created_us"]
 
+# What `store` needs its connection to have.
 CREATE_INCOMING = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS incoming ("
     + ", ".join(f"{name} {kind}" for name, kind in INCOMING)
@@ -24,26 +26,8 @@ SELECT {", ".join(_NAMES)},
        timestamptz 'epoch' + created_us * interval '1 microsecond', cost_nusd / 1e9
 FROM incoming ON CONFLICT DO NOTHING RETURNING uuid_send(id)
 """  # noqa: S608 - names from the constant above
+ADD_DELTA = "INSERT INTO telemetry_requestdelta (content) VALUES (%s)"
 # Every writer takes these rows in the same order, so that two conductors never wait in a circle.
-ADD_TO_MINUTES = """
-INSERT INTO telemetry_requestminute AS t (
-    minute, model_name, kind, request_count, success_count, fallback_count,
-    response_time_total_ms, response_time_max_ms, prompt_tokens, completion_tokens, cost_nusd)
-SELECT to_timestamp(minute * 60), model, kind, n, ok, fallbacks, ms, max_ms, pt, ct, nusd
-FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
-            %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-     AS new (minute, model, kind, n, ok, fallbacks, ms, max_ms, pt, ct, nusd)
-ORDER BY minute, model, kind
-ON CONFLICT (minute, model_name, kind) DO UPDATE SET
-    request_count = t.request_count + excluded.request_count,
-    success_count = t.success_count + excluded.success_count,
-    fallback_count = t.fallback_count + excluded.fallback_count,
-    response_time_total_ms = t.response_time_total_ms + excluded.response_time_total_ms,
-    response_time_max_ms = greatest(t.response_time_max_ms, excluded.response_time_max_ms),
-    prompt_tokens = t.prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = t.completion_tokens + excluded.completion_tokens,
-    cost_nusd = t.cost_nusd + excluded.cost_nusd
-"""
 ADD_TO_MODELS = """
 INSERT INTO telemetry_modelmetric AS t (
     id, model_name, created_at, updated_at, request_count, success_count, error_count,
@@ -104,12 +88,7 @@ def _charges(records: Iterable[RequestRecord]) -> dict[bytes, int]:
 
 
 async def _count(cursor: Any, totals: Totals) -> None:
-    minutes = [
-        (*key, m.requests, m.successes, m.fallbacks, m.response_ms, m.response_max_ms,
-         m.prompt_tokens, m.completion_tokens, m.cost_nusd)
-        for key, m in totals.minutes.items()
-    ]  # fmt: skip
-    await cursor.execute(ADD_TO_MINUTES, _columns(minutes))
+    await cursor.execute(ADD_DELTA, [packed(totals.minutes)])
     if totals.models:
         models = [_model_row(name, m) for name, m in totals.models.items()]
         await cursor.execute(ADD_TO_MODELS, _columns(models))

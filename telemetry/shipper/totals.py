@@ -1,9 +1,10 @@
-"""What a batch adds to the counters of each model and each minute."""
+"""What a batch adds to the counters of each model, and to the sums of each minute."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from telemetry.record import RequestRecord, credited_model
+from telemetry.sums import GroupKey, Sums, storable
 
 MINUTE_US = 60_000_000
 
@@ -28,38 +29,25 @@ class ModelTotal:
 
 
 @dataclass(slots=True)
-class MinuteTotal:
-    """Added to one row of RequestMinute."""
-
-    requests: int = 0
-    successes: int = 0
-    fallbacks: int = 0
-    response_ms: int = 0
-    response_max_ms: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_nusd: int = 0
-
-
-@dataclass(slots=True)
 class Totals:
-    """Keys: the model's name; and (minute since the epoch, model, kind)."""
+    """By model's name, and by minute and group."""
 
     models: dict[str, ModelTotal] = field(default_factory=dict)
-    minutes: dict[tuple[int, str, str], MinuteTotal] = field(default_factory=dict)
+    minutes: dict[GroupKey, Sums] = field(default_factory=dict)
 
 
 def total(records: Iterable[RequestRecord]) -> Totals:
     """Sum up what `records` add; every credited model gets an entry, if only of zeros."""
-    sums = Totals()
-    models, minutes = sums.models, sums.minutes
+    totals = Totals()
+    models, minutes = totals.models, totals.minutes
     for record in records:
         name = credited_model(record)
-        key = (record.created_at_us // MINUTE_US, name, record.kind)
-        minute = minutes.get(key)
-        if minute is None:
-            minute = minutes[key] = MinuteTotal()
-        _add_to_minute(minute, record)
+        start = record.created_at_us // MINUTE_US * 60
+        key = (start, record.tenant, name, record.task_type, record.kind)
+        sums = minutes.get(key)
+        if sums is None:
+            sums = minutes.setdefault(storable(key), Sums())
+        sums.add(record)
         if name:
             model = models.get(name)
             if model is None:
@@ -70,19 +58,7 @@ def total(records: Iterable[RequestRecord]) -> Totals:
         for attempt in record.attempts if len(record.attempts) > 1 else ():
             if attempt.failed and attempt.model:
                 models.setdefault(attempt.model, ModelTotal()).failed_attempts += 1
-    return sums
-
-
-def _add_to_minute(minute: MinuteTotal, record: RequestRecord) -> None:
-    minute.requests += 1
-    minute.successes += record.success
-    minute.fallbacks += record.fallback_used
-    minute.response_ms += record.response_time_ms
-    if record.response_time_ms > minute.response_max_ms:
-        minute.response_max_ms = record.response_time_ms
-    minute.prompt_tokens += record.prompt_tokens
-    minute.completion_tokens += record.completion_tokens
-    minute.cost_nusd += record.cost_nusd
+    return totals
 
 
 def _add_to_model(model: ModelTotal, record: RequestRecord) -> None:

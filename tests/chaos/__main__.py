@@ -1,16 +1,18 @@
-"""`make chaos`: the availability test for ten minutes, then the outages of Redis and PostgreSQL."""
+"""`make chaos`: the availability test for ten minutes, the outages of Redis and PostgreSQL, then
+records while processes are killed."""
 
 import argparse
 import asyncio
 import sys
 
 from benchmarks.report import machine, table
-from tests.chaos import availability, outage
+from tests.chaos import availability, books, outage
 from tests.chaos.asking import Verdict
 from tests.chaos.availability import Plan, Result
 from tests.chaos.house import folder
 
 OUTAGE_S = 10.0
+BOOKS_S = 120.0
 
 
 def main() -> int:
@@ -27,14 +29,16 @@ def main() -> int:
         default=5.0,
         help="how long the endpoint has been well that stays so (%(default)s)",
     )
-    parser.add_argument("--only", choices=("availability", "outages"))
+    parser.add_argument("--only", choices=("availability", "outages", "books"))
     told = vars(parser.parse_args())
     only = told.pop("only")
     faults: list[str] = []
-    if only != "outages":
+    if only in (None, "availability"):
         faults += _availability(Plan(**told))
-    if only != "availability":
+    if only in (None, "outages"):
         faults += _outages(told["rate"], told["seed"])
+    if only in (None, "books"):
+        faults += _books(min(told["seconds"], BOOKS_S), told["seed"])
     print("\n".join(["", *(f"BROKEN  {fault}" for fault in faults)]))
     return 1 if faults else 0
 
@@ -62,6 +66,26 @@ def _outages(rate: float, seed: int) -> list[str]:
     print(f"{result.missing} records missing, {result.doubled} doubled.")
     print("\n".join(f"{code}: {count}" for code, count in tally.errors.items()))
     print("\n".join(tally.oddities))
+    return result.faults
+
+
+def _books(seconds: float, seed: int) -> list[str]:
+    with folder() as place:
+        result = asyncio.run(books.measure(place, seconds=seconds, seed=seed))
+    told = result.told
+    rows = [
+        ("seconds", f"{result.seconds:.0f}"),
+        ("answered", len(told.answered)),
+        ("answered a second", round(len(told.answered) / result.seconds)),
+        ("refused, by status", dict(told.refused)),
+        ("connections that broke", told.unanswered),
+        ("killed", dict(result.killed)),
+        ("records", result.rows),
+        ("records missing", result.missing),
+        ("records doubled", result.rows - result.distinct),
+        ("damaged pieces set aside", result.corrupt),
+    ]
+    print(table(("records under kill -9", ""), rows), end="\n\n")
     return result.faults
 
 

@@ -255,3 +255,24 @@ LIMITS = {
     "total": 2,
     "exhausted": 1,
 }
+
+_PERIOD = {"from": "2026-11-01T00:00:00Z", "to": "2026-11-08T00:00:00Z", "groupBy": "model"}
+_COST = {
+    "requestCount": 1200, "successCount": 1190, "errorCount": 10, "fallbackCount": 3,
+    "simulatedCount": 4, "promptTokens": 120_000, "cachedTokens": 20_000,
+    "completionTokens": 60_000, "costUsd": 0.125, "costUnknownCount": 7,
+}  # fmt: skip
+COSTS = {
+    **_PERIOD, "total": _COST, "groups": [{"group": "llama3.2:3b", **_COST}], "moreGroups": 2,
+}  # fmt: skip
+_GAIN = {"requestCount": 10, "costUsd": 1.0, "baselineUsd": 4.0, "savedUsd": 3.0,
+         "savedPercent": 75.0}  # fmt: skip
+_LOSS = {"requestCount": 1, "costUsd": 0.5, "baselineUsd": 0.0, "savedUsd": -0.5,
+         "savedPercent": None}  # fmt: skip
+_SAVING = {
+    "requestCount": 11, "costUsd": 1.5, "baselineUsd": 4.0, "savedUsd": 2.5, "savedPercent": 62.5,
+    "measured": _GAIN, "estimated": _LOSS, "notComparedCount": 3, "simulatedCount": 0,
+}  # fmt: skip
+SAVINGS = {
+    **_PERIOD, "total": _SAVING, "groups": [{"group": "", **_SAVING}], "moreGroups": 0,
+}  # fmt: skip

@@ -57,6 +57,8 @@ def service() -> Iterator[Service]:
             "/api/v1/ai/breakers/reset": json_reply({"reset": ["codellama:7b@ollama"]}),
             "/api/v1/ai/limits": json_reply(bodies.LIMITS),
             "/api/v1/ai/resources/metrics": json_reply(bodies.RESOURCES),
+            "/api/v1/ai/analytics/costs": json_reply(bodies.COSTS),
+            "/api/v1/ai/analytics/savings": json_reply(bodies.SAVINGS),
             "/api/v1/ai/select-model": json_reply(bodies.SELECTION),
             "/api/v1/ai/route-request": json_reply(bodies.ROUTED),
         }

@@ -18,6 +18,8 @@ ASKING = [
     (("limits",), bodies.LIMITS),
     (("breakers", "reset", "--all"), {"reset": []}),
     (("health",), bodies.HEALTH),
+    (("costs",), bodies.COSTS),
+    (("savings", "--by", "day"), bodies.SAVINGS),
 ]
 
 

@@ -33,6 +33,8 @@ def test_every_required_flag_exists() -> None:
         "models": {"--include-metrics", "--json"},
         "resources": {"--hours", "--json"},
         "health": {"--json"},
+        "costs": {"--by", "--from", "--to", "--json"},
+        "savings": {"--by", "--from", "--to", "--json"},
     }
     for name, flags in required.items():
         assert flags <= set(COMMANDS[name].parser("ai-orchestra").flags())

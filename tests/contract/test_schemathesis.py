@@ -35,6 +35,9 @@ CHECKS: list[Any] = [
 # These call a model, which takes the simulator of a newcomer's service seconds.
 CALLING = {ROUTE, CHAT}
 CONTROL = [
+    ("GET", "/api/v1/ai/analytics/costs"),
+    ("GET", "/api/v1/ai/analytics/requests"),
+    ("GET", "/api/v1/ai/analytics/savings"),
     ("GET", "/api/v1/ai/models/status"),
     ("GET", "/api/v1/ai/resources/metrics"),
     ("GET", "/api/v1/health"),

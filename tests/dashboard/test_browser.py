@@ -245,3 +245,45 @@ async def test_it_comes_back_by_itself(browser: Browser, redis_url: str) -> None
         await expect(tab.page.locator("#announcer")).to_contain_text("Reconnecting")
         with dashboard_on(port):
             await live_again(tab.page)
+
+
+def compared(saved: float, percent: float | None, requests: int = 10) -> dict[str, Any]:
+    return {"requestCount": requests, "costUsd": 1.5, "baselineUsd": 1.5 + saved,
+            "savedUsd": saved, "savedPercent": percent}  # fmt: skip
+
+
+async def with_savings(page: Page, saved: dict[str, Any], **more: Any) -> None:
+    """Reload the page with these savings."""
+    total = {**saved, "measured": saved, "estimated": compared(-0.25, None, 1), "simulatedCount": 0,
+             "notComparedCount": 0, **more}  # fmt: skip
+    bodies = {
+        "savings": {"total": total, "groups": [{"group": "2026-11-23", **total}] * 3},
+        "costs": {"total": {"costUsd": 2.25}},
+    }
+
+    async def answer_analytics(route: Route) -> None:
+        name = route.request.url.rpartition("/")[2].partition("?")[0]
+        await route.fulfill(content_type="application/json", body=json.dumps(bodies[name]))
+
+    await page.route("**/analytics/**", answer_analytics)
+    await page.reload()
+
+
+async def test_what_was_saved_measured_and_estimated_apart(page: Page) -> None:
+    await with_savings(page, compared(4.5, 75.0), notComparedCount=7)
+    shown = page.locator("#savings .money dd")
+    await expect(shown).to_have_text(["$2.25", "$6.00", "$4.50 (75%)", "$4.50 (75%)", "−$0.250"])
+    await expect(page.locator("#savings")).to_contain_text("7 without a known price")
+    await expect(page.locator("#savings .days rect")).to_have_count(6)
+    await expect(page.locator("#savings")).to_have_attribute("data-loss", "false")
+
+
+async def test_a_loss_is_shown_as_one(page: Page) -> None:
+    await with_savings(page, compared(-0.5, -50.0))
+    await expect(page.locator("#savings .saved dd")).to_have_text("−$0.500 (−50%)")
+    await expect(page.locator("#savings")).to_have_attribute("data-loss", "true")
+
+
+async def test_without_a_request_nothing_was_saved_or_lost(page: Page) -> None:
+    await with_savings(page, compared(0, None, 0), estimated=compared(0, None, 0))
+    await expect(page.locator("#savings .saved dd")).to_have_text("–")

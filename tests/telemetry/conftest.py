@@ -3,6 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.test import AsyncClient
 from redis.asyncio import Redis
 
 from telemetry.database import AsyncConnection, connect
@@ -14,6 +17,14 @@ async def database(transactional_db: None) -> AsyncIterator[AsyncConnection]:
     connection = await connect("tests")
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def web(database: AsyncConnection) -> AsyncIterator[AsyncClient]:
+    """A client of views that answer in parts, over the test database."""
+    yield AsyncClient()
+    # The views' thread has a connection of its own, which a server would pool.
+    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

@@ -42,3 +42,12 @@ def test_merging_is_counting_together() -> None:
 
 def test_nothing_has_no_quantile() -> None:
     assert Histogram().quantile(0.5) is None
+    assert Histogram().quantiles(0.5, 0.99) == [None, None]
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1), st.lists(st.floats(0, 1), min_size=1))
+def test_several_quantiles_are_each_by_itself(values: list[int], fractions: list[float]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    assert histogram.quantiles(*fractions) == [histogram.quantile(q) for q in fractions]

@@ -14,6 +14,7 @@ import pytest
 from django.db import connections
 
 from telemetry.database import AsyncConnection
+from telemetry.folding import fold
 from telemetry.spool.layout import spool_use
 from tests.telemetry.asking import count_requests, one, rows
 
@@ -134,7 +135,9 @@ async def agree(database: AsyncConnection, writers: list[Writer]) -> None:
     assert total == len(ids)
     # A writer may be killed between keeping a record and saying so.
     assert total <= len(kept) + len(writers)
-    for table in ("telemetry_modelmetric", "telemetry_requestminute"):
+    await fold(database)
+    sums = ("minute", "hour", "day", "span WHERE seconds = 60", "span WHERE seconds = 3600")
+    for table in ("telemetry_modelmetric", *(f"telemetry_request{table}" for table in sums)):
         assert await one(database, f"SELECT sum(request_count) FROM {table}") == total  # noqa: S608
     by_model = "SELECT selected_model, count(*), avg(response_time_ms)::float8"
     found = await rows(

@@ -7,7 +7,7 @@ from telemetry import redis_names
 from telemetry.database import AsyncConnection
 from telemetry.leader import LEADER_LOCK, Leader
 from telemetry.loads import all_loads, tell_loads
-from telemetry.partitions import existing_days, today
+from telemetry.partitions import Retention, existing_days, today
 from telemetry.shipper.store import CREATE_INCOMING, store
 from tests.telemetry.asking import one, rows
 from tests.telemetry.records import a_record
@@ -21,7 +21,8 @@ async def test_only_one_leads_and_another_follows_it(
     monkeypatch.setattr("telemetry.leader.ELECTION_EVERY_S", 0.05)
     stops = [asyncio.Event(), asyncio.Event()]
     leaders = [
-        asyncio.create_task(Leader(redis, dict, retention_days=30).run(stop)) for stop in stops
+        asyncio.create_task(Leader(redis, dict, retention=Retention(30, 400)).run(stop))
+        for stop in stops
     ]
     await asyncio.sleep(0.5)
     assert await one(database, HOLDERS, LEADER_LOCK) == 1
@@ -40,7 +41,7 @@ async def test_load_and_memory_reach_the_models_row(database: AsyncConnection, r
     await tell_loads(redis, "node-a", {"model-0": 1.5})
     await tell_loads(redis, "node-b", {"model-0": 0.25, "unheard-of": 3.0})
     stop = asyncio.Event()
-    leader = Leader(redis, lambda: {"model-1": 2048.5}, retention_days=30)
+    leader = Leader(redis, lambda: {"model-1": 2048.5}, retention=Retention(30, 400))
     running = asyncio.create_task(leader.run(stop))
     await asyncio.sleep(0.5)
     stop.set()

@@ -7,8 +7,10 @@ import psycopg
 import pytest
 
 from telemetry.database import AsyncConnection, connect
+from telemetry.folding import fold
 from telemetry.partitions import (
     TABLE,
+    Retention,
     ensure_ahead,
     ensure_day,
     existing_days,
@@ -61,7 +63,7 @@ async def test_rows_that_came_before_their_partition_move_into_it(clean: AsyncCo
 async def test_a_partition_has_the_tables_indexes(clean: AsyncConnection) -> None:
     await ensure_day(clean, LONG_AGO)
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
-    assert await one(clean, indexes, partition_name(LONG_AGO)) == 3
+    assert await one(clean, indexes, partition_name(LONG_AGO)) == 6
 
 
 async def test_two_at_once_make_it_once(clean: AsyncConnection) -> None:
@@ -100,7 +102,13 @@ async def test_retention_drops_what_is_older_and_keeps_the_rest(clean: AsyncConn
         a_record(n, created_at_us=on(now - dt.timedelta(days=age))) for n, age in enumerate(ages)
     ]
     await store(clean, stored)
-    gone = await retire(clean, now, retention_days=30)
+    await fold(clean)
+    gone = await retire(clean, now, Retention(days=30, sums_days=90))
     assert gone == [now - dt.timedelta(days=days) for days in (40, 31)]
     assert await count_requests(clean) == 3
     assert await one(clean, "SELECT count(*) FROM telemetry_requestminute") == 3
+    # Sums by the hour and the day live longer: all but that of 400 days ago.
+    for table in ("hour", "day", "span WHERE seconds = 3600 --"):
+        counted = f"SELECT count(*) FROM telemetry_request{table}"  # noqa: S608
+        assert await one(clean, counted) == 5
+    assert await one(clean, "SELECT count(*) FROM telemetry_requestspan WHERE seconds = 60") == 3

@@ -8,7 +8,8 @@ from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
-from telemetry.models import RequestMinute, SystemResource
+from telemetry.histogram import bucket, middle
+from telemetry.models import RequestSpan, SystemResource
 
 PATH = "/api/v1/ai/resources/metrics"
 pytestmark = pytest.mark.django_db
@@ -25,10 +26,12 @@ def stored(seconds_ago: float, available_gb: float = 4.0) -> SystemResource:
     )
 
 
-def minute(minutes_ago: int, **changes: Any) -> RequestMinute:
+def span(minutes_ago: int, seconds: int = 60, **changes: Any) -> RequestSpan:
     at = (timezone.now() - dt.timedelta(minutes=minutes_ago)).replace(second=0, microsecond=0)
-    fields = {"minute": at, "model_name": "m", "kind": "route", "request_count": 1}
-    return RequestMinute.objects.create(**{**fields, **changes})
+    if seconds == 3600:
+        at = at.replace(minute=0)
+    fields = {"started_at": at, "seconds": seconds, "kind": "call", "request_count": 1}
+    return RequestSpan.objects.create(**{**fields, **changes})
 
 
 def test_it_answers_the_contract(client: Client) -> None:
@@ -70,29 +73,37 @@ def test_history_is_down_sampled_to_the_worst_of_each_span(client: Client) -> No
 
 
 def test_requests_by_the_minute(client: Client) -> None:
-    minute(
+    span(
         5, request_count=4, success_count=3, fallback_count=1, response_time_total_ms=1000,
         response_time_max_ms=700, prompt_tokens=5, completion_tokens=6, cost_nusd=2_500_000,
+        response_buckets=[bucket(100), bucket(700)], response_counts=[3, 1],
     )  # fmt: skip
-    minute(5, kind="select", request_count=10, success_count=10, response_time_total_ms=3)
-    minute(90)
+    span(
+        5, kind="select", request_count=10, success_count=10, response_time_total_ms=3,
+        response_buckets=[0], response_counts=[10],
+    )  # fmt: skip
+    span(90)
+    span(5, 3600)
     (found,) = client.get(PATH).json()["requests"]
     started_at = dt.datetime.fromisoformat(found.pop("started_at"))
     assert abs(timezone.now() - started_at - dt.timedelta(minutes=5)) < dt.timedelta(minutes=1.5)
     assert found == {
         "seconds": 60, "request_count": 14, "success_count": 13, "error_count": 1,
         "fallback_count": 1, "avg_response_time_ms": 250.0, "max_response_time_ms": 700,
+        "p50_response_time_ms": middle(bucket(100)), "p95_response_time_ms": middle(bucket(700)),
+        "p99_response_time_ms": middle(bucket(700)),
         "prompt_tokens": 5, "completion_tokens": 6, "cost_usd": 0.0025,
     }  # fmt: skip
 
 
 def test_requests_by_the_hour_beyond_six_hours(client: Client) -> None:
-    for minutes_ago in range(0, 24 * 60, 30):
-        minute(minutes_ago)
+    for minutes_ago in range(0, 24 * 60, 60):
+        span(minutes_ago, 3600, request_count=2)
+        span(minutes_ago, 60)
     found = client.get(PATH, {"hours": 24}).json()["requests"]
     assert {row["seconds"] for row in found} == {3600}
     assert sum(row["request_count"] for row in found) == 48
-    assert 24 <= len(found) <= 25
+    assert len(found) == 24
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from telemetry.database import AsyncConnection
-from telemetry.record import Attempt, RequestRecord
+from telemetry.folding import fold
+from telemetry.record import Attempt, Charge, RequestRecord
 from telemetry.shipper.store import CREATE_INCOMING, store
 from tests.telemetry.asking import count_requests, one, rows
 from tests.telemetry.records import a_record
@@ -52,6 +53,14 @@ async def test_every_value_arrives(shipping: AsyncConnection) -> None:
         attempts=(Attempt("a:70b", "e-1", 5, "upstream_timeout"), Attempt("b:7b", "e-2", 6)),
         cost_limit_nusd=11,
         estimated_cost_nusd=12,
+        tenant="acme",
+        key="acme-ci",
+        tag="nightly",
+        cached_tokens=3,
+        charges=(Charge(uuid.UUID(int=5).bytes, 1_234_567_891), Charge(b"\xff" * 16, 0)),
+        baseline_model="z:405b",
+        baseline_nusd=2_000_000_001,
+        baseline_known=True,
     )
     await store(shipping, [record])
     cursor = await shipping.execute("SELECT * FROM telemetry_orchestratorrequest")
@@ -69,6 +78,12 @@ async def test_every_value_arrives(shipping: AsyncConnection) -> None:
         "cost_nusd": 1_234_567_891, "cost_estimate": 1.234567891, "cost_known": False,
         "resource_pressure": 0.875, "stream": True, "simulated": True, "worker": "web-3",
         "cost_limit_nusd": 11, "estimated_cost_nusd": 12,
+        "tenant": "acme", "key": "acme-ci", "tag": "nightly", "cached_tokens": 3,
+        "charges": [
+            {"lease": "00000000-0000-0000-0000-000000000005", "nusd": 1_234_567_891},
+            {"lease": "ffffffff-ffff-ffff-ffff-ffffffffffff", "nusd": 0},
+        ],
+        "baseline_model": "z:405b", "baseline_nusd": 2_000_000_001, "baseline_known": True,
         "attempts": [
             {"model": "a:70b", "endpoint": "e-1", "duration_ms": 5,
              "error_type": "upstream_timeout"},
@@ -97,6 +112,7 @@ async def test_storing_twice_counts_once(shipping: AsyncConnection) -> None:
     assert len(await store(shipping, records)) == 20
     assert await store(shipping, [records[0], records[0]]) == []
     assert await count_requests(shipping) == 50
+    await fold(shipping)
     assert await one(shipping, "SELECT sum(request_count) FROM telemetry_modelmetric") == 50
     assert await one(shipping, "SELECT sum(request_count) FROM telemetry_requestminute") == 50
 
@@ -132,6 +148,7 @@ async def test_counters_are_exact(shipping: AsyncConnection) -> None:
     ]
     await store(shipping, records[:1])
     await store(shipping, records[1:])
+    await fold(shipping)
     metrics = await rows(
         shipping,
         "SELECT model_name, request_count, success_count, error_count, failed_attempts,"
@@ -169,5 +186,6 @@ async def test_a_batch_that_cannot_be_stored_leaves_nothing(shipping: AsyncConne
     with pytest.raises(psycopg.DataError):
         await store(shipping, [a_record(0), a_record(1, response_time_ms=2**40)])
     assert await count_requests(shipping) == 0
-    assert await one(shipping, "SELECT count(*) FROM telemetry_modelmetric") == 0
+    for table in ("modelmetric", "requestdelta"):
+        assert await one(shipping, f"SELECT count(*) FROM telemetry_{table}") == 0  # noqa: S608
     assert len(await store(shipping, [a_record(0)])) == 1

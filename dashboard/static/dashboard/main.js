@@ -1,6 +1,7 @@
 // The live page: messages come in, at most one paint a tick goes out.
 
 import { drawModels } from "./models.js";
+import { drawSavings, drawSpent } from "./savings.js";
 import { drawRequests, onFilter } from "./requests.js";
 import { announceChanges, announceLink, drawLink, drawServices, drawSpool } from "./status.js";
 import { Feed } from "./feed.js";
@@ -11,6 +12,7 @@ import { el, fill, icon } from "./dom.js";
 
 const HEALTH_EVERY_MS = 5_000;
 const STATUS_EVERY_MS = 10_000;
+const COSTS_EVERY_MS = 30_000;
 
 const store = new Store();
 const drawMetrics = metricPanels();
@@ -87,3 +89,5 @@ poll("/api/v1/health", HEALTH_EVERY_MS, drawServices);
 poll("/api/v1/ai/models/status", STATUS_EVERY_MS, (answer) => {
   store.status = new Map((answer?.models ?? []).map((model) => [model.model_name, model]));
 });
+poll("/api/v1/ai/analytics/savings?groupBy=day", COSTS_EVERY_MS, drawSavings);
+poll("/api/v1/ai/analytics/costs", COSTS_EVERY_MS, drawSpent);
