@@ -14,7 +14,8 @@ from routing.engine.catalog import (
     OfferingSpec,
     PolicyDocument,
 )
-from routing.engine.decide import Need, decide
+from routing.engine.decide import decide
+from routing.engine.need import Need
 from routing.engine.policy import Policy
 from routing.engine.state import FleetState
 

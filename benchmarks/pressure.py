@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 from orchestra_site.embedded.redis import Redis as EmbeddedRedis
 from orchestra_site.home import Home
 from routing.engine.catalog import EndpointSpec, ModelSpec, OfferingSpec, PolicyDocument
-from routing.engine.decide import Need, decide
+from routing.engine.decide import decide
 from routing.engine.errors import NoCandidate
+from routing.engine.need import Need
 from routing.lanes import service
 from telemetry.agent import Agent
 from telemetry.agent_ollama import OllamaWatch

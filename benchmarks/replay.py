@@ -23,7 +23,8 @@ from routing.engine.catalog import (
     QualityTier,
     TaskType,
 )
-from routing.engine.decide import Need, decide
+from routing.engine.decide import decide
+from routing.engine.need import Need
 from routing.engine.policy import Policy
 from routing.engine.state import FleetState
 

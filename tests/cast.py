@@ -18,7 +18,8 @@ from routing.engine.catalog import (
     TaskType,
     TenantSpec,
 )
-from routing.engine.decide import Decision, Need, decide
+from routing.engine.decide import Decision, decide
+from routing.engine.need import Need
 from routing.engine.policy import Policy
 from routing.engine.state import FleetState, OfferingState
 from routing.policy import tokens

@@ -7,7 +7,7 @@ name: what a caller does who takes whatever is there.
 import msgspec
 
 from routing.engine.breaker import BreakerState
-from routing.engine.decide import Need
+from routing.engine.need import Need
 from routing.engine.policy import Candidate, Policy
 from routing.engine.state import FleetState, OfferingState
 

@@ -7,8 +7,10 @@ has been under way for longer than its 95th percentile is asked of somebody else
 from collections.abc import Collection
 from itertools import islice
 
+from routing.engine.bounds import bound_nusd
 from routing.engine.breaker import BreakerState
-from routing.engine.decide import Clock, Decision, Need, attempts, bound_nusd
+from routing.engine.decide import Clock, Decision, attempts
+from routing.engine.need import Need
 from routing.engine.policy import Candidate, Policy
 from routing.engine.state import FleetState, OfferingState
 

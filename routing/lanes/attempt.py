@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from routing.engine.breaker import BreakerState
 from routing.engine.concurrency import Outcome
-from routing.engine.decide import expected_ms
 from routing.engine.errors import (
     ConnectFailed,
     DeadlineExceeded,
@@ -14,6 +13,7 @@ from routing.engine.errors import (
     UpstreamTimeout,
 )
 from routing.engine.policy import Candidate
+from routing.engine.scoring import expected_ms
 from routing.engine.state import OfferingState
 from routing.lanes import load_news
 from routing.lanes.entry import enter, enter_at_once

@@ -6,8 +6,10 @@ import msgspec
 from msgspec.structs import replace
 
 from routing.engine.baseline import counterfactual
-from routing.engine.decide import Decision, Need, cheapest_bound_nusd, likely_tokens
+from routing.engine.bounds import cheapest_bound_nusd
+from routing.engine.decide import Decision
 from routing.engine.errors import NotReady
+from routing.engine.need import Need, likely_tokens
 from routing.engine.policy import Candidate
 from routing.lanes.ids import new_id
 from routing.lanes.job import Trail

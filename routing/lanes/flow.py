@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from routing.engine.decide import likely_tokens, output_cap
+from routing.engine.bounds import output_cap
 from routing.engine.errors import (
     DeadlineExceeded,
     MalformedAnswer,
@@ -11,6 +11,7 @@ from routing.engine.errors import (
     StreamCut,
     UpstreamTimeout,
 )
+from routing.engine.need import likely_tokens
 from routing.engine.policy import Candidate
 from routing.lanes import limits
 from routing.lanes.attempt import Turn, begin

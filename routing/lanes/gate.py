@@ -11,9 +11,10 @@ from routing.coordination.slots import SlotKeeper
 from routing.engine.admission import Readiness
 from routing.engine.catalog import EndpointSpec
 from routing.engine.concurrency import DOUBLE_EVERY_S, MOST, Outcome
-from routing.engine.decide import Need, displaced
 from routing.engine.errors import Crowded, ProviderError, UpstreamBusy, UpstreamTimeout
+from routing.engine.need import Need
 from routing.engine.policy import Candidate, Policy
+from routing.engine.refusal import displaced
 from routing.engine.slots import Slots
 from routing.engine.state import EndpointState, FleetState, OfferingState
 from routing.lanes.job import OnWait

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import msgspec
 
 from routing.engine.catalog import Commit
-from routing.engine.decide import Decision, Need
+from routing.engine.decide import Decision
 from routing.engine.errors import ProviderError, RefusedByUpstream
 from routing.engine.hedging import HedgeBudget
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.lanes.till import Tab
 from routing.providers.base import Call

@@ -1,7 +1,8 @@
 """How long and how large an answer may be; docs/routing.md says where each figure comes from."""
 
-from routing.engine.decide import Need, expected_ms
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
+from routing.engine.scoring import expected_ms
 from routing.engine.state import OfferingState
 
 FIRST_TOKEN_S = 15.0

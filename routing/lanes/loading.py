@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from routing.coordination.reservations import Reservations
-from routing.engine.decide import Need, displaced
 from routing.engine.errors import (
     HostLoading,
     LoadRefused,
@@ -23,7 +22,9 @@ from routing.engine.errors import (
     UpstreamTimeout,
 )
 from routing.engine.memory import Resident
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
+from routing.engine.refusal import displaced
 from routing.engine.reservations import (
     SETTLE_MS,
     Granted,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from routing.engine.decide import Need
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.state import OfferingState
 

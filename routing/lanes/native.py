@@ -5,10 +5,12 @@ import math
 
 import msgspec
 
+from routing.engine.bounds import answer_limit
 from routing.engine.callers import Caller
 from routing.engine.catalog import Priority
-from routing.engine.decide import Decision, Need, alternatives, answer_limit, explain
+from routing.engine.decide import Decision, alternatives, explain
 from routing.engine.errors import NoCandidate, RoutingError
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.tokens import prompt_bound
 from routing.lanes.contracts import (

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from routing.engine.bounds import answer_limit
 from routing.engine.callers import Caller
 from routing.engine.catalog import TASK_TYPES, Commit
-from routing.engine.decide import Decision, Need, answer_limit
+from routing.engine.decide import Decision
 from routing.engine.errors import RoutingError
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.tokens import prompt_bound
 from routing.lanes.contracts import MaxTokens, MaxWait, ProblemField, Tag, Temperature, encode

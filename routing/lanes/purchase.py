@@ -1,8 +1,11 @@
 """Decides with an eye on budgets: what is chosen can be paid, or the caller hears what is short."""
 
-from routing.engine.decide import Decision, Need, bound_nusd, decide, terms
+from routing.engine.bounds import bound_nusd
+from routing.engine.decide import Decision, decide
 from routing.engine.errors import BudgetExhausted, NoCandidate
 from routing.engine.ledger import Purse, Wallet
+from routing.engine.need import Need
+from routing.engine.scoring import terms
 from routing.lanes.runtime import Runtime
 
 

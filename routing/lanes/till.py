@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from routing.engine.decide import Need, bound_nusd
+from routing.engine.bounds import bound_nusd
 from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
 from routing.engine.ledger import Purse
 from routing.engine.money import Price
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.providers.base import Usage
 

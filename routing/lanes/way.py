@@ -7,7 +7,7 @@ import msgspec
 
 from routing.engine.admission import RANKS, Queue, Ticket
 from routing.engine.catalog import EndpointSpec
-from routing.engine.decide import Need
+from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.slots import Slots
 from routing.engine.state import EndpointState, OfferingState

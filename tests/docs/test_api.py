@@ -11,8 +11,8 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 
 from routing.api.problems import CODES
-from routing.engine.decide import REASONS
 from routing.engine.errors import ProviderError, RoutingError
+from routing.engine.refusal import REASONS
 from routing.lanes import contracts
 from routing.lanes.exchange import CALLER_LEFT, WORKER_LOST
 from routing.lanes.problems import TITLES, bad_request

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.engine.catalog import ChainSpec
-from routing.engine.decide import Need, attempts
+from routing.engine.decide import attempts
+from routing.engine.need import Need
 from routing.engine.policy import Policy
 from tests.cast import CLOUD, CODER, HERE, PLAIN, SAGE, TINY, Fleet, document
 from tests.engine.test_exactness import decided, fleets, needs

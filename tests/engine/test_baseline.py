@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from routing.engine.baseline import NOBODY, Counterfactual, counterfactual
 from routing.engine.catalog import PolicyDocument, PriceSpec, SavingsSpec
-from routing.engine.decide import Need
+from routing.engine.need import Need
 from tests.cast import CODER, EMBED, EVERYBODY, PLAIN, SAGE, TINY, Fleet, document, priced
 
 CHEAP, DEAR = priced(TINY, "0.001"), priced(SAGE, "0.01")

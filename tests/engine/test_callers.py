@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from routing.engine.bounds import cheapest_bound_nusd
 from routing.engine.callers import ANONYMOUS, Caller
 from routing.engine.catalog import ChainSpec, TenantSpec
-from routing.engine.decide import Need, alternatives, cheapest_bound_nusd, explain
+from routing.engine.decide import alternatives, explain
 from routing.engine.errors import ModelNotAllowed, NoCandidate, UnknownModel
+from routing.engine.need import Need
 from routing.engine.policy import Policy
 from routing.policy import tokens
 from tests.cast import ACME, DIGEST_KEY, PLAIN, SAGE, TINY, Fleet, document, key_for, priced

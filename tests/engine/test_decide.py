@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from routing.engine.catalog import ChainSpec, ModelSpec, OfferingSpec
-from routing.engine.decide import BEST, REASONS, Need, alternatives, decide, explain
+from routing.engine.decide import BEST, alternatives, decide, explain
 from routing.engine.errors import NoCandidate, UnknownModel
+from routing.engine.need import Need
+from routing.engine.refusal import REASONS
 from tests.cast import (
     CLOUD,
     CODER,

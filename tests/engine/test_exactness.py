@@ -6,6 +6,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing.engine.bounds import bound_nusd
 from routing.engine.catalog import (
     PRIORITIES,
     QUALITY_TIERS,
@@ -15,8 +16,11 @@ from routing.engine.catalog import (
     ModelSpec,
     ProfileSpec,
 )
-from routing.engine.decide import BEST, Decision, Need, Scored, bound_nusd, decide, rejection, terms
+from routing.engine.decide import BEST, Decision, Scored, decide
 from routing.engine.errors import NoCandidate
+from routing.engine.need import Need
+from routing.engine.refusal import rejection
+from routing.engine.scoring import terms
 from routing.engine.state import OfferingState
 from tests.cast import Fleet, document
 

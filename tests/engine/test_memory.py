@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from routing.engine.catalog import EndpointSpec, OfferingSpec
-from routing.engine.decide import Need, displaced, expected_ms, explain
+from routing.engine.decide import explain
 from routing.engine.errors import NoCandidate
 from routing.engine.memory import Learned, Resident, eviction
+from routing.engine.need import Need
+from routing.engine.refusal import displaced
+from routing.engine.scoring import expected_ms
 from tests.cast import Fleet, document, model
 
 HERE = EndpointSpec(

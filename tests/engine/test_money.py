@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from routing.engine.bounds import bound_nusd
 from routing.engine.catalog import HostCostSpec, PriceSpec
-from routing.engine.decide import Need, bound_nusd
 from routing.engine.ledger import Ledger
 from routing.engine.money import Price, hour_nusd, of_host, of_spec
+from routing.engine.need import Need
 from routing.engine.policy import Policy
 from routing.engine.tokens import TokenRatios, prompt_bound
 from tests.cast import CLOUD, HERE, PLAIN, document, priced

@@ -3,7 +3,8 @@
 import pytest
 
 from routing.engine.catalog import EndpointSpec
-from routing.engine.decide import Need, expected_ms
+from routing.engine.need import Need
+from routing.engine.scoring import expected_ms
 from routing.lanes.limits import whole_s
 from tests.cast import Fleet, document, model
 

@@ -12,8 +12,9 @@ import pytest
 from redis.asyncio import Redis
 
 from benchmarks import pressure
-from routing.engine.decide import Need, decide, explain
+from routing.engine.decide import decide, explain
 from routing.engine.errors import NoCandidate
+from routing.engine.need import Need
 from telemetry import redis_names
 from telemetry.event_intake import EventIntake
 from telemetry.state_news import HostNews

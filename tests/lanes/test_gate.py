@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from routing.engine import admission
 from routing.engine.catalog import EndpointSpec, Priority
 from routing.engine.concurrency import Outcome
-from routing.engine.decide import Need
 from routing.engine.errors import Crowded
+from routing.engine.need import Need
 from routing.lanes.gate import Gate
 from tests.cast import CLOUD, HERE, PLAIN, SAGE, TINY, Fleet, document
 from tests.waiting import soon

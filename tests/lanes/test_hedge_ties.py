@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from routing.engine.catalog import DEFAULT_PROFILES, Commit
-from routing.engine.decide import Need, decide
+from routing.engine.decide import decide
 from routing.engine.durations import LEAST
+from routing.engine.need import Need
 from routing.lanes.execute import Job, Stream, Trail, complete, open_stream
 from routing.lanes.runtime import Runtime
 from routing.providers.base import Answer, Call, Piece, Provider

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from routing.coordination.slots import SlotKeeper
 from routing.engine.catalog import DEFAULT_PROFILES
-from routing.engine.decide import Need
 from routing.engine.durations import Durations
+from routing.engine.need import Need
 from routing.engine.tokens import prompt_bound
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
 from tests.fixtures_engines import SimulatedHost, StartSimulator

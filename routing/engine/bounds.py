@@ -1,0 +1,50 @@
+"""The most that an answer can cost, and the most tokens it may have for that. Pure."""
+
+from routing.engine.need import DEFAULT_OUTPUT_TOKENS, Need, is_able, is_allowed
+from routing.engine.policy import Candidate, Policy
+
+# The most an answer paid from a budget may have, unless its caller says more.
+BUDGETED_OUTPUT_TOKENS = 4096
+
+
+def output_cap(candidate: Candidate, need: Need) -> int:
+    """Return the most tokens an answer is paid for: what the caller says, or else a default."""
+    if need.max_tokens is not None:
+        return need.max_tokens
+    if need.cost_limit_nusd is not None or need.wallet is None:
+        return DEFAULT_OUTPUT_TOKENS
+    room = candidate.context_length - need.prompt_tokens
+    return max(1, min(BUDGETED_OUTPUT_TOKENS, room))
+
+
+def answer_limit(candidate: Candidate, need: Need) -> int | None:
+    """Return the most tokens to ask for: what is paid for, wherever an answer's length costs."""
+    if need.max_tokens is not None:
+        return need.max_tokens
+    price = candidate.price
+    if price is None or not price.output_nusd:
+        return None
+    limited = need.wallet is not None and need.wallet.limits(candidate.model_name)
+    return output_cap(candidate, need) if limited or need.cost_limit_nusd is not None else None
+
+
+def bound_nusd(candidate: Candidate, need: Need, more_prompt: int = 0) -> int | None:
+    """Return the most that a call can cost; None where the price is not known.
+
+    `more_prompt` is what is sent beyond the caller's own prompt, in tokens at most.
+    """
+    price = candidate.price
+    if price is None:
+        return None
+    prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt
+    if prompt:
+        prompt += candidate.excess_tokens
+    embed = need.task == "embedding"
+    return price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
+
+
+def cheapest_bound_nusd(policy: Policy, need: Need) -> int:
+    """Return the lowest bound among the models able to do the task; 0 if none has a price."""
+    able = (c for c in policy.candidates if is_able(c, need) and is_allowed(c.model_name, need))
+    bounds = (bound_nusd(c, need) for c in able)
+    return min((bound for bound in bounds if bound is not None), default=0)
