@@ -2,6 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
+from typing import Any
+
+# redis-py's pub/sub can swallow a cancellation, so it is said again; sooner, it would interrupt the
+# closing of a connection on a busy machine.
+CANCEL_AGAIN_S = 1.0
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> bool:
@@ -10,6 +16,14 @@ async def pause(stop: asyncio.Event, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), seconds)
     return stop.is_set()
+
+
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, again until it works, and return when all have ended."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
 
 class Backoff:

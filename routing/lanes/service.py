@@ -22,6 +22,7 @@ from routing.policy.tokens import digest_key
 from routing.policy.watch import PolicyUnavailable, PolicyWatcher
 from routing.treasury.desk import Desk
 from routing.treasury.statements import Connection
+from telemetry import waiting
 from telemetry.queue_news import EndpointQueue, QueueNews, busy
 from telemetry.recorder import Recorder
 from telemetry.sampler import sample
@@ -109,23 +110,19 @@ class DataPlane:
     async def stop(self) -> None:
         """Stop the tasks and close every connection."""
         self._stop.set()
-        while running := [task for task in self._tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            # Again until it works: redis-py's pub/sub can swallow a cancellation.
-            await asyncio.wait(running, timeout=0.2)
+        await waiting.end(self._tasks)
         await self.runtime.close()
         await self._probes.close()
 
     async def _policy(self) -> None:
-        waiting = False
+        warned = False
         while not self.runtime.ready:
             try:
                 self.runtime.adopt(await self._watcher.initial())
             except PolicyUnavailable as exc:
-                if not waiting:
+                if not warned:
                     logger.warning("No policy yet: %s", exc)
-                waiting = True
+                warned = True
                 await asyncio.sleep(POLICY_RETRY_S)
         await self._watcher.run(self._stop, self.runtime.adopt)
 

@@ -17,6 +17,7 @@ from routing.coordination.rates import RateKeeper
 from routing.engine.catalog import KeySpec, PolicyDocument, TenantSpec
 from routing.engine.errors import RateLimited
 from routing.lanes.tolls import Tolls
+from telemetry import waiting
 from telemetry.redis_names import RATES
 from tests.waiting import soon
 
@@ -65,10 +66,7 @@ async def worker(redis_url: str, name: str, **limits: int) -> AsyncIterator[Work
     try:
         yield made
     finally:
-        while running := [task for task in tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=0.2)
+        await waiting.end(tasks)
 
 
 async def test_a_burst_over_several_workers_passes_whole_and_no_more(redis_url: str) -> None:

@@ -17,6 +17,7 @@ from routing.coordination import slots as module
 from routing.coordination.slots import TTL_S, SlotKeeper
 from routing.engine.concurrency import Outcome
 from routing.engine.slots import Slots
+from telemetry import waiting
 from tests.waiting import soon
 
 DEAD = "redis://127.0.0.1:1/0"
@@ -68,10 +69,7 @@ async def worker(redis_url: str, name: str, limit: int | None) -> AsyncIterator[
     try:
         yield Worker(keeper, slots)
     finally:
-        while running := [task for task in tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=0.2)
+        await waiting.end(tasks)
 
 
 async def test_two_workers_on_one_place_take_turns(redis_url: str) -> None:

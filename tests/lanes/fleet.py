@@ -12,6 +12,7 @@ from routing.engine.catalog import PolicyDocument
 from routing.engine.state import OfferingState
 from routing.lanes.bus import StateBus
 from routing.lanes.probing import FleetProbes
+from telemetry import waiting
 from tests.lanes.stage import Stage, staged
 
 OFFERING = "alpha:1b@sim"
@@ -44,11 +45,7 @@ async def worker(directory: Path, policy: PolicyDocument, redis_url: str) -> Asy
         try:
             yield stage
         finally:
-            # Again until it works: redis-py's pub/sub can swallow a cancellation.
-            while running := [task for task in tasks if not task.done()]:
-                for task in running:
-                    task.cancel()
-                await asyncio.wait(running, timeout=0.2)
+            await waiting.end(tasks)
             await probes.close()
 
 

@@ -8,6 +8,7 @@ import redis
 import redis.asyncio
 
 from routing.lanes.bus import StateBus
+from telemetry import waiting
 from telemetry.redis_names import STATE_CHANNEL
 from telemetry.state_news import BreakerNews, EndpointNews, StateNews
 from tests.waiting import soon
@@ -29,11 +30,7 @@ async def bus(redis_url: str, hear: Callable[[StateNews], None]) -> AsyncIterato
     try:
         yield made
     finally:
-        # Again until it works: redis-py's pub/sub can swallow a cancellation.
-        while running := [task for task in tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=0.2)
+        await waiting.end(tasks)
 
 
 async def subscribed(redis_url: str, listeners: int) -> None:

@@ -12,6 +12,7 @@ from routing.engine.catalog import DEFAULT_PROFILES
 from routing.engine.durations import Durations
 from routing.engine.need import Need
 from routing.engine.tokens import prompt_bound
+from telemetry import waiting
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
 from tests.fixtures_engines import SimulatedHost, StartSimulator
 from tests.lanes.stage import CHAT, ROUTE, Caller, Heard, SetStage, Stage, at
@@ -304,10 +305,7 @@ async def test_an_idle_endpoint_is_asked_though_its_places_lapsed(
         pair.first.fail("silence")
         assert (await pair.stage.post(ROUTE, ASK)).status == 200
     finally:
-        while running := [task for task in tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=0.2)
+        await waiting.end(tasks)
     assert pair.attempts() == [("a", "hedge_lost"), ("b", "")]
 
 

@@ -15,6 +15,7 @@ import msgspec
 from routing.engine.catalog import BudgetSpec, PolicyDocument, PriceSpec
 from routing.treasury import statements
 from routing.treasury.desk import Desk
+from telemetry import waiting
 from telemetry.database import AsyncConnection, connect
 from telemetry.shipper import Shipper
 from telemetry.spool.layout import identity
@@ -80,10 +81,7 @@ async def working(
         try:
             yield Worker(stage, desk)
         finally:
-            while running := [task for task in tasks if not task.done()]:
-                for task in running:
-                    task.cancel()
-                await asyncio.wait(running, timeout=0.2)
+            await waiting.end(tasks)
 
 
 @asynccontextmanager
