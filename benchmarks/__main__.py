@@ -3,12 +3,14 @@
 import argparse
 import sys
 
-from benchmarks import decisions, http, keys, pressure, report, streams
+from benchmarks import controls, decisions, http, keys, pressure, report, streams
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("decisions", "http", "keys", "pressure", "streams"))
+    parser.add_argument(
+        "--only", choices=("controls", "decisions", "http", "keys", "pressure", "streams")
+    )
     parser.add_argument("--rounds", type=int, default=http.ROUNDS, help="rounds of bare and ours")
     parser.add_argument("--seconds", type=float, default=http.SECONDS, help="length of a wrk run")
     parser.add_argument("--streams", type=int, default=streams.STREAMS, help="open at once")
@@ -22,6 +24,8 @@ def main() -> int:
         results["keys"] = keys.measure()
     if options.only in (None, "http"):
         results["http"] = http.measure(options.rounds, options.seconds)
+    if options.only in (None, "controls"):
+        results["controls"] = controls.measure(options.rounds, options.seconds)
     if options.only in (None, "streams"):
         results["streams"] = streams.measure(options.streams)
     print(report.show(results))
