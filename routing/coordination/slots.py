@@ -36,6 +36,8 @@ _FIGURES = (
     int(concurrency.DOUBLE_EVERY_S * 1000),
     int(concurrency.ADD_EVERY_S * 1000),
     int(concurrency.CUT_EVERY_S * 1000),
+    int(concurrency.CALM_S * 1000),
+    concurrency.CALM_GROWTH,
 )
 
 

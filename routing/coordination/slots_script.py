@@ -6,7 +6,8 @@ it waits for its first place), and the limit with what its adaptation needs.
 
 # ARGV: worker, keeps (what it may be using), wants, vote, fixed limit or 0, first limit, time to
 # live in ms, give way (1: its turn is over), then the figures of `routing.engine.concurrency`:
-# least, most, cut, double every, add every, cut every (ms), and whom to wake of what.
+# least, most, cut, double every, add every, cut every, calm after (ms), growth when calm, and
+# whom to wake of what.
 # Returns: held, limit (as text: Redis cuts fractions), workers that want any, hungry others (1 at
 # least while more is held than the limit: it was cut, and everybody keeps to a fair share until the
 # calls under way are done), and 1 from the first complaint on.
@@ -35,7 +36,14 @@ elseif vote < 0 and now - cut >= tonumber(ARGV[14]) then
   limit = math.max(tonumber(ARGV[9]), limit * tonumber(ARGV[11]))
   settled, changed, cut = 1, now, now
 elseif vote > 0 and now - changed >= tonumber(settled == 1 and ARGV[13] or ARGV[12]) then
-  limit = math.min(tonumber(ARGV[10]), settled == 1 and limit + 1 or limit * 2)
+  local raised = limit * 2
+  if settled == 1 then
+    raised = limit + 1
+    if now - cut >= tonumber(ARGV[15]) then
+      raised = math.max(raised, limit * tonumber(ARGV[16]))
+    end
+  end
+  limit = math.min(tonumber(ARGV[10]), raised)
   changed = now
 end
 turn = turn + 1
@@ -82,7 +90,7 @@ end
 redis.call('PEXPIRE', key, 3600000)
 local short = goal < math.min(want, math.max(fair, 1))
 if (short and (newly or goal > held or held == 0)) or (goal < held and hungry > 0) then
-  redis.call('PUBLISH', ARGV[15], ARGV[16])
+  redis.call('PUBLISH', ARGV[17], ARGV[18])
 end
 if others + goal > whole then hungry = math.max(hungry, 1) end
 return {goal, tostring(limit), math.max(active, 1), hungry, settled}

@@ -2,7 +2,8 @@
 
 TCP's rule (Chiu and Jain 1989; slow start, Jacobson 1988): double while every place is taken and
 nothing complains, from the first complaint on add one at a time, and give up a third at each
-complaint. Complaints are 429, 503, timeouts, and waiting inside the upstream.
+complaint. As in CUBIC (Ha, Rhee and Xu 2008) it adds faster once no complaint came for a while:
+what cut the limit is over. Complaints are 429, 503, timeouts, and waiting inside the upstream.
 """
 
 import msgspec
@@ -14,6 +15,8 @@ START = {"ollama": 4, "openai": 4096}
 CUT = 0.7
 DOUBLE_EVERY_S = 0.1
 ADD_EVERY_S = 1.0
+# So long after the last complaint it adds half of what there is, no longer one.
+CALM_S, CALM_GROWTH = 3.0, 1.5
 # One complaint in a while counts: the calls under way complain of the same moment.
 CUT_EVERY_S = 1.0
 # Waiting inside the upstream is a complaint beyond this share of its work, and this long.
@@ -51,8 +54,13 @@ class Ceiling(msgspec.Struct):
     def _raise(self, now: float) -> None:
         if now - self.changed_at < (ADD_EVERY_S if self.settled else DOUBLE_EVERY_S):
             return
-        raised = self.limit + 1 if self.settled else self.limit * 2
-        self.limit, self.changed_at = min(float(MOST), raised), now
+        self.limit, self.changed_at = min(float(MOST), self._raised(now)), now
+
+    def _raised(self, now: float) -> float:
+        if not self.settled:
+            return self.limit * 2
+        calm = now - self.cut_at >= CALM_S
+        return max(self.limit + 1, self.limit * CALM_GROWTH) if calm else self.limit + 1
 
     @property
     def whole(self) -> int:
@@ -72,11 +80,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Signals:
     """Collects outcomes until the next vote."""
 
-    __slots__ = ("_best_ttft_ms", "_complaints", "_done", "_refused", "saturated")
+    __slots__ = ("_best_ttft_ms", "_complaints", "_done", "_ill", "_refused", "saturated")
 
     def __init__(self) -> None:
         self.saturated = False
         self._done = self._complaints = self._refused = 0
+        self._ill = False  # nobody was answered when it last complained
         self._best_ttft_ms: dict[str, float] = {}
 
     def begun(self, offering: str, ttft_ms: float) -> None:
@@ -98,6 +107,11 @@ class Signals:
         done, complaints, refused = self._done, self._complaints, self._refused
         saturated, self.saturated = self.saturated, False
         self._done = self._complaints = self._refused = 0
+        if refused and not done:
+            # It is ill rather than busy, which breakers see to: fewer calls at once are no cure.
+            again, self._ill = self._ill, True
+            return 0 if again else -1
+        self._ill = self._ill and not done
         if refused or (complaints and complaints >= COMPLAINING_SHARE * done):
             return -1
         return 1 if saturated and done else 0

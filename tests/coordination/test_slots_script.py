@@ -1,5 +1,6 @@
 """The script that shares places out, over a real Redis, in any order of questions."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from routing.coordination.slots import _FIGURES
 from routing.coordination.slots_script import SHARE_OUT
-from routing.engine.concurrency import CUT
+from routing.engine.concurrency import CALM_GROWTH, CUT
 
 LONG_MS = 60_000
 
@@ -104,6 +105,20 @@ def test_workers_vote_on_one_limit(client: redis.Redis) -> None:
     assert desk.told[0] == pytest.approx(8 * CUT)
     desk.ask("a", 1, vote=-1)
     assert desk.told[0] == pytest.approx(8 * CUT)
+
+
+def test_a_limit_grows_as_the_engine_says(client: redis.Redis) -> None:
+    desk = Desk(client, first=100)
+    desk.ask("a", 1, vote=-1)
+    cut = desk.told[0]
+    raw = client.hget("test:slots", "ceiling")
+    assert raw is not None
+    limit, settled, changed, at, turn = json.loads(raw)
+    for ago_s, grown in ((2.0, cut + 1), (4.0, cut * CALM_GROWTH)):
+        shifted = [limit, settled, changed - ago_s * 1000, at - ago_s * 1000, turn]
+        client.hset("test:slots", "ceiling", json.dumps(shifted))
+        desk.ask("a", 1, vote=1)
+        assert desk.told[0] == pytest.approx(grown)
 
 
 def test_a_limit_that_was_cut_is_come_down_to(client: redis.Redis) -> None:

@@ -21,6 +21,34 @@ def test_the_limit_doubles_until_the_first_complaint() -> None:
     assert ceiling.whole == 45
 
 
+def test_without_complaints_for_a_while_it_grows_by_halves_again() -> None:
+    ceiling = Ceiling(10.0)
+    ceiling.vote(-1, 0.0)
+    limits = []
+    for at in range(1, 8):
+        ceiling.vote(1, float(at))
+        limits.append(ceiling.whole)
+    assert limits == [8, 9, 13, 20, 30, 45, 68]
+
+
+def test_who_answers_nobody_is_ill_and_complains_once() -> None:
+    signals, nobody = Signals(), Outcome(ok=False, refused=True)
+    votes = []
+    for outcomes in ((nobody,), (nobody, nobody), (), (nobody,), (Outcome(),), (nobody,)):
+        for outcome in outcomes:
+            signals.see("a", outcome)
+        votes.append(signals.vote())
+    assert votes == [-1, 0, 0, 0, 0, -1]
+
+
+def test_who_answers_some_and_refuses_others_is_busy() -> None:
+    signals = Signals()
+    for _ in range(3):
+        signals.see("a", Outcome(ok=False, refused=True))
+        signals.see("a", Outcome())
+        assert signals.vote() == -1
+
+
 def test_one_moment_is_complained_of_once() -> None:
     ceiling = Ceiling(10.0)
     for at in (0.0, 0.1, 0.9):
