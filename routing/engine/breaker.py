@@ -39,6 +39,8 @@ class BreakerRules:
 
 DEFAULT_RULES = BreakerRules()
 MOST_OPENINGS = 16
+# What has just opened is not tried again at once, whoever needs it.
+LEAST_OPEN_S = 1.0
 # The least by which a closing makes a generation younger, in seconds.
 GENERATION_STEP_S = 0.001
 
@@ -67,6 +69,7 @@ class Breaker:
         "_slow_in_window",
         "consecutive",
         "generation",
+        "named_until",
         "open_until",
         "opened_at",
         "openings",
@@ -79,6 +82,7 @@ class Breaker:
         self.rules = rules
         self.state = BreakerState.CLOSED
         self.open_until = self.opened_at = 0.0
+        self.named_until = 0.0  # the upstream itself said not to come before
         self.openings = 0  # in a row, without a success in between
         self.generation = 0.0  # when it was last closed, seconds since the epoch
         self.reason = ""  # code of the error that opened it
@@ -147,6 +151,8 @@ class Breaker:
         `jitter` (0..1) lengthens the opening by up to a fifth: workers must not probe in step.
         """
         self.consecutive += 1
+        if retry_after_s > 0:
+            self.named_until = max(self.named_until, now + retry_after_s)
         probed = self._ends_probe(began)
         if self.state is not BreakerState.CLOSED:
             if self.state is BreakerState.OPEN or not probed:
@@ -202,14 +208,38 @@ class Breaker:
         the upstream named no time itself. Return True if others must know: a generation begins,
         for within one no opening is ever shortened.
         """
-        waits = self.state is BreakerState.OPEN and self.open_until > now
-        if not waits or self.openings > 1 or seen_at <= self.opened_at:
+        if not self._waits(now) or self.openings > 1 or seen_at <= self.opened_at:
             return False
+        self._may_try(now)
+        return True
+
+    def hasten(self, now: float) -> bool:
+        """Let a probe through before its time, because nobody else is left to ask.
+
+        Not within a second of the opening, nor before the upstream said. If it fails, the opening
+        is as long as the one cut short. Return True if others must know, as `ripen` does.
+        """
+        if not self._waits(now) or now - self.opened_at < LEAST_OPEN_S:
+            return False
+        self._may_try(now)
+        self.openings = max(self.openings - 1, 0)
+        return True
+
+    def is_tried(self, now: float) -> bool:
+        """Return True if a probe is under way, here or at another worker."""
+        if self.state is BreakerState.CLOSED:
+            return False
+        return self._held_until > now or self._live_probes(now) > 0
+
+    def _waits(self, now: float) -> bool:
+        """Return True if it is open for its own time only."""
+        return self.state is BreakerState.OPEN and self.open_until > now >= self.named_until
+
+    def _may_try(self, now: float) -> None:
         self.generation += GENERATION_STEP_S
         self.open_until = now
         self._held_until = 0.0
         self._discredit()
-        return True
 
     def reset(self) -> None:
         """Close, whatever was counted."""
@@ -218,7 +248,7 @@ class Breaker:
     def _close(self) -> None:
         self.state = BreakerState.CLOSED
         self.generation += GENERATION_STEP_S
-        self.open_until = self._held_until = 0.0
+        self.open_until = self.named_until = self._held_until = 0.0
         self.openings = 0
         self.reason = ""
         self.consecutive = 0

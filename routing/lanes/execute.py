@@ -4,6 +4,7 @@ Two doors: `complete` for whole answers, `open_stream` for streamed ones.
 """
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 from operator import attrgetter
 
@@ -14,7 +15,7 @@ from routing.lanes.flow import flowing
 from routing.lanes.hedge import Attempt, Discard, T, Times, attempted, may_hedge
 from routing.lanes.job import Job, Trail
 from routing.lanes.limits import whole_s
-from routing.lanes.order import in_order, outcome, worth_asking_again
+from routing.lanes.order import outcome, rounds, worth_asking_again
 from routing.lanes.runtime import Runtime
 from routing.lanes.stream import HeldStream, LiveStream, Stream
 from routing.providers.base import Answer, Piece
@@ -32,38 +33,52 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
     """
     may_hedge(runtime, job)
     ask = partial(_answer, embed=embed)
-    for candidate in in_order(runtime, job):
-        for again in (False, True):
-            answer = await _try(runtime, job, candidate, ask, ANSWER_TIMES, _forget)
-            if answer is not None:
-                return answer
-            if again or not await worth_asking_again(runtime, job, candidate):
-                break
+    async for order in rounds(runtime, job):
+        answer = await _first(runtime, job, order, ask, ANSWER_TIMES, _forget)
+        if answer is not None:
+            return answer
     raise outcome(runtime, job)
 
 
 async def open_stream(runtime: Runtime, job: Job) -> Stream:
     """Return a stream that has reached its commit point; errors as `complete` raises them."""
     may_hedge(runtime, job)
-    order = in_order(runtime, job)
+    async for order in rounds(runtime, job):
+        live = partial(_live, order=order)
+        at_once = job.commit == "first_token"
+        ask, times = (live, FIRST_TOKEN_TIMES) if at_once else (_held, ANSWER_TIMES)
+        stream = await _first(runtime, job, order, ask, times, Stream.close)
+        if stream is not None:
+            return stream
+    raise outcome(runtime, job)
 
-    async def live(turn: Turn) -> Stream | None:
-        flow = await flowing(turn)
-        if flow is None:
-            return None
-        turn.commit()
-        return LiveStream(runtime, job, flow, order)
 
-    at_once = job.commit == "first_token"
-    ask, times = (live, FIRST_TOKEN_TIMES) if at_once else (_held, ANSWER_TIMES)
+async def _live(turn: Turn, *, order: Iterator[Candidate]) -> Stream | None:
+    """Return an answer that has begun; None if it broke, with the failure on the trail."""
+    flow = await flowing(turn)
+    if flow is None:
+        return None
+    turn.commit()
+    return LiveStream(turn.runtime, turn.job, flow, order)
+
+
+async def _first(
+    runtime: Runtime,
+    job: Job,
+    order: Iterator[Candidate],
+    ask: Attempt[T],
+    times: Times,
+    discard: Discard[T],
+) -> T | None:
+    """Return what the first of them answers who does, each asked twice where that is of use."""
     for candidate in order:
         for again in (False, True):
-            stream = await _try(runtime, job, candidate, ask, times, Stream.close)
-            if stream is not None:
-                return stream
+            answer = await _try(runtime, job, candidate, ask, times, discard)
+            if answer is not None:
+                return answer
             if again or not await worth_asking_again(runtime, job, candidate):
                 break
-    raise outcome(runtime, job)
+    return None
 
 
 async def _try(

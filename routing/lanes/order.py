@@ -1,9 +1,11 @@
 """Whom to ask next, whether to ask again, and what to say when nobody answered."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
-from routing.engine.decide import attempts
+from msgspec.structs import replace
+
+from routing.engine.decide import attempts, decide
 from routing.engine.errors import (
     AttemptsFailed,
     BudgetExhausted,
@@ -11,10 +13,12 @@ from routing.engine.errors import (
     DeadlineExceeded,
     NoCandidate,
     Rejection,
+    RoutingError,
     Unpaid,
 )
 from routing.engine.policy import Candidate
 from routing.lanes.job import Job, Trail
+from routing.lanes.revival import MOST_ROUNDS, revived
 from routing.lanes.runtime import Runtime
 
 RETRY_BASE_S = 0.25
@@ -28,6 +32,22 @@ def in_order(runtime: Runtime, job: Job) -> Iterator[Candidate]:
     while not is_over(runtime, job) and (candidate := next(order, None)) is not None:
         if candidate is not job.trail.hedge:
             yield candidate
+
+
+async def rounds(runtime: Runtime, job: Job) -> AsyncIterator[Iterator[Candidate]]:
+    """Yield whom to ask next; and again, without those who failed, where a breaker let go."""
+    yield in_order(runtime, job)
+    for _ in range(MOST_ROUNDS):
+        asked = {f"{a.model}@{a.endpoint}" for a in job.trail.attempts}
+        asked |= {f"{model}@{error.endpoint}" for model, error in job.trail.failures}
+        need = replace(job.need, exclude=job.need.exclude | asked)
+        if is_over(runtime, job) or not await revived(runtime, need):
+            return
+        try:
+            job.decision = decide(runtime.policy, runtime.state, need, runtime.clock())
+        except RoutingError:
+            return
+        yield in_order(runtime, job)
 
 
 def is_over(runtime: Runtime, job: Job) -> bool:

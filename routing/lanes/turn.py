@@ -6,6 +6,7 @@ from routing.engine.decide import Decision
 from routing.engine.errors import NoCandidate
 from routing.lanes.exchange import Exchange
 from routing.lanes.job import Trail
+from routing.lanes.revival import revived
 from routing.lanes.runtime import Runtime
 
 # Why everybody refused may be over soon for these reasons only.
@@ -22,6 +23,8 @@ def longest_wait_s(runtime: Runtime, priority: str, asked_ms: int | None) -> flo
 async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | None) -> Decision:
     """Return the decision; who asked to wait waits for the soonest breaker to let calls through.
 
+    Where breakers leave nobody to ask, one is tried before its time, unless it is only a choice.
+
     The one way to a decision, so this is where a caller's limits are heeded. Raises RateLimited,
     and as `engine.decide` does; without asking, at once.
     """
@@ -31,6 +34,8 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
         try:
             return exchange.decide()
         except NoCandidate as exc:
+            if exchange.kind != "select" and await revived(runtime, exchange.need):
+                continue
             wait_s = exc.retry_after_s
             if wait_s is None or not any(r.reason == PASSING for r in exc.rejections):
                 raise

@@ -139,6 +139,13 @@ class Fleet(RuleBasedStateMachine):
             assert worker.breaker.allows(self.now)
             self._tell(worker)
 
+    @rule(n=st.integers(0, WORKERS - 1))
+    def have_nobody_else_to_ask(self, n: int) -> None:
+        worker = self.workers[n]
+        if worker.breaker.hasten(self.now):
+            assert worker.breaker.allows(self.now)
+            self._tell(worker)
+
     @precondition(lambda self: self.up)
     @rule()
     def reset(self) -> None:

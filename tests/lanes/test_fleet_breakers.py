@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from routing.coordination.breakers import reset
+from routing.lanes import revival
 from telemetry.redis_names import PROBE, STATE_LAST
 from telemetry.state_news import decode
 from tests.cast import ALPHA, document
@@ -53,6 +54,12 @@ async def everybody(stages: list[Stage], callers: int) -> list[int]:
     """Return the statuses of so many callers who come at once, spread over the workers."""
     calls = (stages[n % len(stages)].post(ROUTE, ASK) for n in range(callers))
     return [heard.status for heard in await asyncio.gather(*calls)]
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse at once where a probe leaves nobody to ask; test_revival.py has the other case."""
+    monkeypatch.setattr(revival, "WAIT_S", 0.0)
 
 
 async def test_an_opening_in_one_worker_opens_all(stages: list[Stage], host: SimulatedHost) -> None:
