@@ -30,7 +30,10 @@ Charges = dict[bytes, int]  # lease, or window of a soft budget, to nano-dollars
 
 
 class Purse:
-    """One window's money in this worker; amounts are nano-dollars."""
+    """One window's money in this worker; amounts are nano-dollars.
+
+    It is hard or soft for as long as it lives: what was held in it is charged to the same account.
+    """
 
     __slots__ = (
         "budget",
@@ -49,11 +52,13 @@ class Purse:
         "short",
         "spent_seen",
         "used_at",
+        "version",
         "window",
     )
 
-    def __init__(self, budget: BudgetSpec, window: Window, now: float) -> None:
+    def __init__(self, budget: BudgetSpec, window: Window, now: float, version: int = 0) -> None:
         self.budget, self.window = budget, window
+        self.version = version  # of the policy that the limit is by
         self.limit = _limit(budget)
         self.lease = uuid.uuid4().bytes
         self.granted = 0  # leased to this worker, what is charged already included
@@ -123,16 +128,16 @@ class Purse:
             passing=passing,
         )
 
-    def refresh(self, budget: BudgetSpec) -> bool:
-        """Take over an edited budget; return whether its limit is another."""
+    def refresh(self, budget: BudgetSpec, version: int) -> bool:
+        """Take over an edited budget of the same kind; return whether its limit is another."""
         limit = _limit(budget)
-        changed = limit != self.limit or budget.hard != self.budget.hard
+        changed = limit != self.limit
         if limit < self.limit:
             # What is free is given back, and asked for again under the new limit.
             self.recalled = True
         if changed:
             self.short, self.known = None, False
-        self.budget, self.limit = budget, limit
+        self.budget, self.limit, self.version = budget, limit, version
         return changed
 
 
@@ -166,7 +171,9 @@ class Ledger:
                 purse.recalled = True
                 self._retired.add(purse.window.id)
                 self.wake(purse)
-            elif purse.refresh(budget):
+            elif budget.hard != purse.hard:
+                self._pass_over(purse)
+            elif purse.refresh(budget, version):
                 self._retired.discard(purse.window.id)
                 self.wake(purse)
 
@@ -244,6 +251,13 @@ class Ledger:
         purse.granted = purse.charged + purse.held
         self.drop(purse)
 
+    def _pass_over(self, purse: Purse) -> None:
+        """Let new requests be paid from another purse; calls under way end with this one."""
+        purse.recalled = True
+        if self._windows.get(purse.window.id) is purse:
+            del self._windows[purse.window.id]
+        self.wake(purse)
+
     def drop(self, purse: Purse) -> None:
         """Forget a purse that holds nothing and has nothing free."""
         self._ready.clear()
@@ -261,7 +275,7 @@ class Ledger:
         window = window_of(budget, at_s)
         found = self._windows.get(window.id)
         if found is None:
-            found = self._windows[window.id] = Purse(budget, window, -math.inf)
+            found = self._windows[window.id] = Purse(budget, window, -math.inf, self.version)
             self.keep(found)
             self.wake(found)
         self._retired.discard(window.id)

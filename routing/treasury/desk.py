@@ -68,6 +68,7 @@ class Desk:
         self._redis: redis.asyncio.Redis | None = None
         self._hears = False  # others can call for what is free here
         self._woken = asyncio.Event()
+        # By lease: a window may have several, of which one is new requests'.
         self._due: dict[bytes, Purse] = {}
         self._unsure: set[bytes] = set()  # whose lease may be other than is known here
         self._waiting: dict[bytes, list[tuple[int, asyncio.Future[None]]]] = {}
@@ -84,7 +85,7 @@ class Desk:
 
     def wake(self, purse: Purse) -> None:
         """Have PostgreSQL asked about a purse soon."""
-        self._due[purse.window.id] = purse
+        self._due[purse.lease] = purse
         self._woken.set()
 
     async def hold(self, purses: tuple[Purse, ...], nusd: int) -> Purse | None:
@@ -155,7 +156,7 @@ class Desk:
 
     async def _changed(self, purse: Purse, nusd: int, longest_s: float) -> None:
         """Return when there may be more in a purse, or after `longest_s`."""
-        key = purse.window.id
+        key = purse.lease
         changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (nusd, changed)
         self._waiting.setdefault(key, []).append(entry)
@@ -173,7 +174,7 @@ class Desk:
 
     async def _fill(self, purse: Purse) -> None:
         """Ask for what is waited for until it is there, or PostgreSQL and the others have none."""
-        key = purse.window.id
+        key = purse.lease
         end, called = self._clock() + self._patience_s * 0.9, False
         try:
             while needs := [nusd for nusd, _ in self._waiting.get(key, ())]:
@@ -203,12 +204,12 @@ class Desk:
                 self.wake(purse)
 
     def _tell(self, purse: Purse) -> None:
-        for _, changed in self._waiting.pop(purse.window.id, []):
+        for _, changed in self._waiting.pop(purse.lease, []):
             if not changed.done():
                 changed.set_result(None)
 
     def _freed(self, purse: Purse) -> None:
-        if purse.window.id in self._waiting:
+        if purse.lease in self._waiting:
             self._tell(purse)
 
     async def _ask(self, purse: Purse, least: int, most: int) -> bool | None:
@@ -225,11 +226,9 @@ class Desk:
         connection = await self._connected()
         async with asyncio.timeout(STATEMENT_S):
             await self._be_sure(connection, purse)
-            version = self.ledger.version
             if not purse.known:
-                await statements.describe(connection, purse, version)
-                purse.known = True
-            self._unsure.add(purse.window.id)
+                await self._tell_window(connection, purse)
+            self._unsure.add(purse.lease)
             got = await statements.grant(
                 connection,
                 purse,
@@ -240,7 +239,7 @@ class Desk:
                 ahead=purse.ahead if self._hears else 0,
                 ttl_s=LEASE_TTL_S,
             )
-        self._unsure.discard(purse.window.id)
+        self._unsure.discard(purse.lease)
         purse.ordered_at = self._clock()
         if got is None:
             purse.known = False
@@ -254,7 +253,7 @@ class Desk:
 
     async def _be_sure(self, connection: Connection, purse: Purse) -> None:
         """Find out what a lease holds after an answer of PostgreSQL's was lost."""
-        if purse.window.id not in self._unsure:
+        if purse.lease not in self._unsure:
             return
         granted = await statements.granted(connection, purse)
         if granted is None:
@@ -262,7 +261,7 @@ class Desk:
             self.ledger.replace(purse)
             raise psycopg.OperationalError("the lease was released")
         purse.granted = max(granted, purse.charged + purse.held)
-        self._unsure.discard(purse.window.id)
+        self._unsure.discard(purse.lease)
 
     # --- in the background -----------------------------------------------------------------------
 
@@ -277,7 +276,7 @@ class Desk:
                 self.wake(purse)
         for purse in ledger.over_for_good(self._wall()):
             await self._give_back(purse)
-            if purse.free == 0 and purse.idle:
+            if purse.idle and (purse.free <= 0 if purse.hard else purse.known):
                 ledger.drop(purse)
         await self._look(now)
 
@@ -311,7 +310,7 @@ class Desk:
                 purse.short = None
 
     async def _tend(self, purse: Purse) -> None:
-        key = purse.window.id
+        key = purse.lease
         if self._waiting.get(key) and key not in self._fillers:
             self._fillers[key] = asyncio.create_task(self._fill(purse))
         if not purse.known:
@@ -333,13 +332,17 @@ class Desk:
         async with self._talking:
             try:
                 connection = await self._connected()
-                version = self.ledger.version
                 async with asyncio.timeout(STATEMENT_S):
-                    await statements.describe(connection, purse, version)
-                purse.known = True
+                    await self._tell_window(connection, purse)
             except AWAY as exc:
                 self._lost(None, exc)
                 await self._disconnect()
+
+    async def _tell_window(self, connection: Connection, purse: Purse) -> None:
+        version = purse.version
+        await statements.describe(connection, purse)
+        # It may have been edited meanwhile.
+        purse.known = purse.version == version
 
     async def _give_back(self, purse: Purse) -> None:
         """Give back all that is free; it is not used any more from here on."""
@@ -353,9 +356,9 @@ class Desk:
                     if purse.free <= 0:
                         return
                     purse.granted = keep = purse.charged + purse.held
-                    self._unsure.add(purse.window.id)
+                    self._unsure.add(purse.lease)
                     await statements.give_back(connection, purse, keep)
-                self._unsure.discard(purse.window.id)
+                self._unsure.discard(purse.lease)
             except AWAY as exc:
                 self._lost(purse, exc)
                 await self._disconnect()
@@ -410,7 +413,7 @@ class Desk:
         if purse is None or data[16:] == purse.lease or purse.free <= 0:
             return
         # Two that are short of each other's: the one with the smaller lease is served first.
-        if self._waiting.get(purse.window.id) and purse.lease < data[16:]:
+        if self._waiting.get(purse.lease) and purse.lease < data[16:]:
             return
         purse.recalled = True
         self.wake(purse)
