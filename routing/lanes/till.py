@@ -59,8 +59,11 @@ class Tab:
         return self.so_far() if self.known_nusd is None else self.known_nusd
 
     def so_far(self) -> int:
-        """Return the most that a call broken off now can cost: a byte is a token at most."""
-        if self.price is None or self.seen < 0:
+        """Return the most that a call broken off now can cost: a byte is a token at most.
+
+        Silence hides what was written in it: before the first byte, that is all that is held.
+        """
+        if self.price is None or self.seen <= 0:
             return self.bound_nusd
         seen = self.price.bound_nusd(self.prompt, self.seen + ON_THE_WAY_TOKENS, embed=self.embed)
         return min(seen, self.bound_nusd)
@@ -71,11 +74,11 @@ class Tab:
             return
         if not error.may_cost:
             self.known_nusd = 0
-        elif self.seen > 0 and not isinstance(error, UpstreamTimeout):
-            self.known_nusd = self.so_far()
-        else:
-            # Silence hides what was written in it.
+        elif isinstance(error, UpstreamTimeout):
+            # It fell silent in the middle.
             self.known_nusd = self.bound_nusd
+        else:
+            self.known_nusd = self.so_far()
 
     def answered(self, usage: Usage | None) -> None:
         """Note what an answer costs: as its upstream counted, or at most, where it did not."""

@@ -157,6 +157,29 @@ async def test_a_caller_who_leaves_is_charged_and_holds_nothing(
     assert worker.stage.record().cost_nusd == CENT
 
 
+@pytest.mark.parametrize("lane", [ROUTE, CHAT])
+async def test_who_leaves_a_silent_stream_is_charged_all_it_may_have_written(
+    start: Start, host: SimulatedHost, lane: str
+) -> None:
+    host.fail("delay", delay_ms=3000)
+    worker = await start(limited(host.url, [budget("1")], by_token("0.001")))
+    body = {**CHATTING, "max_tokens": 400} if lane == CHAT else {"requirements": {"maxTokens": 400}}
+    if lane == ROUTE:
+        body |= {"taskType": "completion", "prompt": "hello"}
+    asking = asyncio.create_task(worker.stage.post(lane, {**body, "stream": True}))
+    async with asyncio.timeout(5):
+        while not worker.stage.runtime.state.live[0].in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    held = purse.held
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert held > 400_000
+    assert (purse.held, purse.charged) == (0, held)
+    assert worker.stage.record().cost_nusd == held
+
+
 @pytest.mark.parametrize(
     ("fault", "cents"), [({"kind": "http_error", "status": 500}, 1), ({"kind": "error_line"}, 5)]
 )
