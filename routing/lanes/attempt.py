@@ -140,6 +140,8 @@ class Turn:
             return
         self._note(HEDGE_LOST, self.tokens)
         self.live.breaker.abandon(self.started)
+        if self.tab is not None:
+            return
         asked = self.job.need.prompt_tokens
         cost = self.candidate.cost_bound_nusd(asked, self.tokens + self.unseen_tokens)
         self.job.trail.add_lost(cost)

@@ -1,4 +1,4 @@
-"""What is said to PostgreSQL about money: one statement each, by functions of migrations 0005 and 0006.
+"""What is said to PostgreSQL about money: one statement each, by functions of the migrations.
 
 In a module of its own, without Django: web workers say the same things as the conductor.
 """

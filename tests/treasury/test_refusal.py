@@ -202,6 +202,26 @@ async def test_failed_attempts_are_charged_what_they_may_have_cost(
     assert (purse.held, purse.charged) == (0, record.cost_nusd)
 
 
+async def test_an_answer_that_no_budget_counts_costs_all_the_same(
+    start: Start, host: SimulatedHost
+) -> None:
+    """The budget is of the model that failed; who answered is none of its business."""
+    chain = ChainSpec(name="then", models=("beta:1b",), for_model="alpha:1b")
+    base = document((ALPHA, BETA), (at(host.url),), chains=(chain,))
+    prices = (each("0.02"), each("0.01", "beta:1b"))
+    of_alpha = budget("1", scope="model", subject="alpha:1b")
+    worker = await start(replace(base, budgets=(of_alpha,), prices=prices, version=1))
+    host.fail("error_line", model="alpha:1b")
+    heard = await worker.ask()
+    assert (heard.status, heard.json["selectedModel"]) == (200, "beta:1b")
+    assert heard.json["costUsd"] == 0.05
+    record = worker.stage.record()
+    assert (record.cost_nusd, record.cost_known) == (5 * CENT, True)
+    assert sum(charge.nusd for charge in record.charges) == 4 * CENT
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    assert (purse.held, purse.charged) == (0, 4 * CENT)
+
+
 @pytest.mark.parametrize("lane", [ROUTE, CHAT])
 async def test_a_stream_that_outruns_its_hold_ends_well_formed(
     start: Start, host: SimulatedHost, lane: str
