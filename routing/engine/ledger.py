@@ -150,7 +150,7 @@ class Ledger:
         self.wake: Callable[[Purse], None] = _nobody
         self.freed: Callable[[Purse], None] = _nobody
         self.version = 0
-        self.overruns = 0  # answers that cost more than was held for them
+        self.overruns = 0  # answers that cost more than was held for them, or said so
         self.overrun_nusd = 0
         self._budgets: dict[str, BudgetSpec] = {}
         self._current: dict[str, Purse] = {}  # by budget
@@ -216,6 +216,10 @@ class Ledger:
             purse.charged += nusd
             if nusd < held:
                 self.freed(purse)
+
+    def disbelieve(self) -> None:
+        """Count an answer whose upstream claims to have used what nobody believes."""
+        self.overruns += 1
 
     def slow_down(self, share: float) -> None:
         """Forget a share of the pace of every purse; called a few times a second."""

@@ -190,6 +190,7 @@ class Exchange:
             text_bytes=need.prompt_bytes,
             bound=need.prompt_bound,
             tokens=usage.prompt_tokens,
+            most=answered.context_length,
         ):
             runtime.learn_excess(answered.model_name)
 

@@ -163,9 +163,9 @@ async def test_who_leaves_a_silent_stream_is_charged_all_it_may_have_written(
 ) -> None:
     host.fail("delay", delay_ms=3000)
     worker = await start(limited(host.url, [budget("1")], by_token("0.001")))
-    body = {**CHATTING, "max_tokens": 400} if lane == CHAT else {"requirements": {"maxTokens": 400}}
+    body: dict[str, Any] = {**CHATTING, "max_tokens": 400}
     if lane == ROUTE:
-        body |= {"taskType": "completion", "prompt": "hello"}
+        body = {"taskType": "completion", "prompt": "hello", "requirements": {"maxTokens": 400}}
     asking = asyncio.create_task(worker.stage.post(lane, {**body, "stream": True}))
     async with asyncio.timeout(5):
         while not worker.stage.runtime.state.live[0].in_flight:  # noqa: ASYNC110
