@@ -14,7 +14,7 @@ import msgspec
 
 from routing.engine.catalog import BudgetSpec
 from routing.engine.errors import Shortage
-from routing.engine.money import to_nusd
+from routing.engine.money import MOST_NUSD, to_nusd
 from routing.engine.windows import Window, window_of
 
 # Money for this many seconds at the present pace is leased ahead of need.
@@ -24,7 +24,6 @@ IDLE_S = 1.5
 # A window stays in memory this long after its end, for requests that began within it.
 LINGER_S = 5.0
 MOST_CACHED = 4096
-MOST_NUSD = 2**62
 
 Charges = dict[bytes, int]  # lease, or window of a soft budget, to nano-dollars
 
@@ -95,7 +94,7 @@ class Purse:
     @property
     def ahead(self) -> int:
         """Return how much to have free at the present pace."""
-        return int(self.pace * AHEAD_S)
+        return min(int(self.pace * AHEAD_S), MOST_NUSD)
 
     @property
     def remaining(self) -> int:
@@ -399,8 +398,8 @@ class Wallet:
 
 
 def _limit(budget: BudgetSpec) -> int:
-    """Return a limit in nano-dollars, no more than PostgreSQL's bigint holds."""
-    return min(to_nusd(budget.limit_usd) or 0, MOST_NUSD)
+    """Return a limit in nano-dollars, less than what stands for any higher cost."""
+    return min(to_nusd(budget.limit_usd) or 0, MOST_NUSD - 1)
 
 
 def _prefers_free(purse: Purse) -> bool:

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import psycopg
 import redis.asyncio
@@ -19,12 +20,15 @@ from redis.exceptions import RedisError
 
 from routing.engine.errors import BudgetUnreachable
 from routing.engine.ledger import IDLE_S, Ledger, Purse
+from routing.engine.money import MOST_NUSD
 from routing.treasury import statements
 from routing.treasury.statements import Connection
 from telemetry.redis_names import BUDGETS_CHANNEL
 
 logger = logging.getLogger(__name__)
 
+# PostgreSQL is there, and refuses what it was told: that says nothing of the next statement.
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 AWAY = (psycopg.Error, OSError, TimeoutError)
 REDIS_AWAY = (RedisError, OSError, TimeoutError)
 PATIENCE_S = 0.25
@@ -39,6 +43,7 @@ LEAST_GAP_S = 0.02
 LEASE_TTL_S = 300
 RENEW_S = 60.0
 RECONNECT_S = 0.25
+REPEAT_S = 60.0  # the same is not logged again before
 STATEMENT_S = 2.0
 REDIS_TIMEOUT_S = 1.0
 CALL_S = 0.05
@@ -74,6 +79,7 @@ class Desk:
         self._waiting: dict[bytes, list[tuple[int, asyncio.Future[None]]]] = {}
         self._fillers: dict[bytes, asyncio.Task[None]] = {}
         self._away_at = float("-inf")  # when PostgreSQL last did not answer
+        self._refused_at = float("-inf")  # when it was last told that PostgreSQL said no
         self._renewed_at = float("-inf")
         ledger.wake = self.wake
         ledger.freed = self._freed
@@ -214,13 +220,10 @@ class Desk:
 
     async def _ask(self, purse: Purse, least: int, most: int) -> bool | None:
         """Ask PostgreSQL for more; return whether it gave any, None where it does not answer."""
-        async with self._talking:
-            try:
-                return await self._asked(purse, least, most)
-            except AWAY as exc:
-                self._lost(purse, exc)
-                await self._disconnect()
-                return None
+        granted: bool | None = None
+        async with self._talk(purse):
+            granted = await self._asked(purse, least, min(most, MOST_NUSD))
+        return granted
 
     async def _asked(self, purse: Purse, least: int, most: int) -> bool:
         connection = await self._connected()
@@ -286,19 +289,15 @@ class Desk:
         renewing = now - self._renewed_at >= RENEW_S and self.ledger.purses
         if not looked and not renewing:
             return
-        async with self._talking:
-            try:
-                connection = await self._connected()
-                async with asyncio.timeout(STATEMENT_S):
-                    if renewing:
-                        await statements.renew(
-                            connection, spool=self.spool, holder=self.holder, ttl_s=LEASE_TTL_S
-                        )
-                        self._renewed_at = now
-                    self._see(looked, await statements.standing(connection, looked))
-            except AWAY as exc:
-                self._lost(None, exc)
-                await self._disconnect()
+        async with self._talk(None):
+            connection = await self._connected()
+            async with asyncio.timeout(STATEMENT_S):
+                if renewing:
+                    await statements.renew(
+                        connection, spool=self.spool, holder=self.holder, ttl_s=LEASE_TTL_S
+                    )
+                    self._renewed_at = now
+                self._see(looked, await statements.standing(connection, looked))
 
     def _see(self, purses: list[Purse], rows: dict[bytes, tuple[int, ...]]) -> None:
         for purse in purses:
@@ -329,14 +328,10 @@ class Desk:
         return rested and purse.free < purse.ahead // 2
 
     async def _describe(self, purse: Purse) -> None:
-        async with self._talking:
-            try:
-                connection = await self._connected()
-                async with asyncio.timeout(STATEMENT_S):
-                    await self._tell_window(connection, purse)
-            except AWAY as exc:
-                self._lost(None, exc)
-                await self._disconnect()
+        async with self._talk(None):
+            connection = await self._connected()
+            async with asyncio.timeout(STATEMENT_S):
+                await self._tell_window(connection, purse)
 
     async def _tell_window(self, connection: Connection, purse: Purse) -> None:
         version = purse.version
@@ -348,22 +343,31 @@ class Desk:
         """Give back all that is free; it is not used any more from here on."""
         if not purse.hard and purse.granted == 0:
             return
+        async with self._talk(purse):
+            connection = await self._connected()
+            async with asyncio.timeout(STATEMENT_S):
+                await self._be_sure(connection, purse)
+                if purse.free <= 0:
+                    return
+                purse.granted = keep = purse.charged + purse.held
+                self._unsure.add(purse.lease)
+                await statements.give_back(connection, purse, keep)
+            self._unsure.discard(purse.lease)
+
+    # --- connections -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _talk(self, purse: Purse | None) -> AsyncIterator[None]:
+        """Have PostgreSQL to oneself; where it is away, or refuses, the block ends early."""
         async with self._talking:
             try:
-                connection = await self._connected()
-                async with asyncio.timeout(STATEMENT_S):
-                    await self._be_sure(connection, purse)
-                    if purse.free <= 0:
-                        return
-                    purse.granted = keep = purse.charged + purse.held
-                    self._unsure.add(purse.lease)
-                    await statements.give_back(connection, purse, keep)
-                self._unsure.discard(purse.lease)
+                yield
+            except REFUSED as exc:
+                # A fault of ours, or migrations that are not made yet.
+                self._refused(exc)
             except AWAY as exc:
                 self._lost(purse, exc)
                 await self._disconnect()
-
-    # --- connections -----------------------------------------------------------------------------
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -380,11 +384,17 @@ class Desk:
 
     def _lost(self, purse: Purse | None, exc: BaseException) -> None:
         now = self._clock()
-        if now - self._away_at > 60:
-            logger.warning("Budgets cannot be leased for now: %s", " ".join(str(exc).split()))
+        if now - self._away_at > REPEAT_S:
+            logger.warning("Budgets cannot be leased for now: %s", _one_line(exc))
         self._away_at = now
         if purse is not None and not purse.known:
             self.wake(purse)
+
+    def _refused(self, exc: psycopg.Error) -> None:
+        now = self._clock()
+        if now - self._refused_at > REPEAT_S:
+            logger.error("PostgreSQL refuses what is said of budgets: %s", _one_line(exc))
+            self._refused_at = now
 
     async def _call(self, purse: Purse) -> None:
         """Ask the other workers for what they do not use of a window."""
@@ -425,3 +435,8 @@ class Desk:
             socket_timeout=REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
         )
+
+
+def _one_line(exc: BaseException) -> str:
+    """Return an error's text as one line; libpq's have several."""
+    return " ".join(str(exc).split())
