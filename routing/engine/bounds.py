@@ -5,6 +5,9 @@ from routing.engine.policy import Candidate, Policy
 
 # The most an answer paid from a budget may have, unless its caller says more.
 BUDGETED_OUTPUT_TOKENS = 4096
+# A count so many times beyond what was sent, or asked for, or has room is an upstream's fault.
+BEYOND_BELIEF = 100
+MOST_TOKENS = 2**31 - 1  # as a record's column holds
 
 
 def output_cap(candidate: Candidate, need: Need) -> int:
@@ -41,6 +44,18 @@ def bound_nusd(candidate: Candidate, need: Need, more_prompt: int = 0) -> int | 
         prompt += candidate.excess_tokens
     embed = need.task == "embedding"
     return price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
+
+
+def is_believable(candidate: Candidate, need: Need, *, prompt: int, output: int) -> bool:
+    """Return True if so many tokens may have been counted for a call to `candidate`."""
+    room = candidate.context_length
+    sent = max(need.prompt_bound, need.prompt_tokens, room)
+    asked = max(output_cap(candidate, need), room)
+    return _is_possible(prompt, sent) and _is_possible(output, asked)
+
+
+def _is_possible(tokens: int, likely: int) -> bool:
+    return 0 <= tokens <= min(BEYOND_BELIEF * likely, MOST_TOKENS)
 
 
 def cheapest_bound_nusd(policy: Policy, need: Need) -> int:

@@ -14,7 +14,7 @@ import msgspec
 
 from routing.engine.catalog import BudgetSpec
 from routing.engine.errors import Shortage
-from routing.engine.money import to_nusd
+from routing.engine.money import MOST_NUSD, to_nusd
 from routing.engine.windows import Window, window_of
 
 # Money for this many seconds at the present pace is leased ahead of need.
@@ -24,13 +24,15 @@ IDLE_S = 1.5
 # A window stays in memory this long after its end, for requests that began within it.
 LINGER_S = 5.0
 MOST_CACHED = 4096
-MOST_NUSD = 2**62
 
 Charges = dict[bytes, int]  # lease, or window of a soft budget, to nano-dollars
 
 
 class Purse:
-    """One window's money in this worker; amounts are nano-dollars."""
+    """One window's money in this worker; amounts are nano-dollars.
+
+    It is hard or soft for as long as it lives: what was held in it is charged to the same account.
+    """
 
     __slots__ = (
         "budget",
@@ -49,11 +51,13 @@ class Purse:
         "short",
         "spent_seen",
         "used_at",
+        "version",
         "window",
     )
 
-    def __init__(self, budget: BudgetSpec, window: Window, now: float) -> None:
+    def __init__(self, budget: BudgetSpec, window: Window, now: float, version: int = 0) -> None:
         self.budget, self.window = budget, window
+        self.version = version  # of the policy that the limit is by
         self.limit = _limit(budget)
         self.lease = uuid.uuid4().bytes
         self.granted = 0  # leased to this worker, what is charged already included
@@ -90,7 +94,7 @@ class Purse:
     @property
     def ahead(self) -> int:
         """Return how much to have free at the present pace."""
-        return int(self.pace * AHEAD_S)
+        return min(int(self.pace * AHEAD_S), MOST_NUSD)
 
     @property
     def remaining(self) -> int:
@@ -123,16 +127,16 @@ class Purse:
             passing=passing,
         )
 
-    def refresh(self, budget: BudgetSpec) -> bool:
-        """Take over an edited budget; return whether its limit is another."""
+    def refresh(self, budget: BudgetSpec, version: int) -> bool:
+        """Take over an edited budget of the same kind; return whether its limit is another."""
         limit = _limit(budget)
-        changed = limit != self.limit or budget.hard != self.budget.hard
+        changed = limit != self.limit
         if limit < self.limit:
             # What is free is given back, and asked for again under the new limit.
             self.recalled = True
         if changed:
             self.short, self.known = None, False
-        self.budget, self.limit = budget, limit
+        self.budget, self.limit, self.version = budget, limit, version
         return changed
 
 
@@ -145,7 +149,7 @@ class Ledger:
         self.wake: Callable[[Purse], None] = _nobody
         self.freed: Callable[[Purse], None] = _nobody
         self.version = 0
-        self.overruns = 0  # answers that cost more than was held for them
+        self.overruns = 0  # answers that cost more than was held for them, or said so
         self.overrun_nusd = 0
         self._budgets: dict[str, BudgetSpec] = {}
         self._current: dict[str, Purse] = {}  # by budget
@@ -166,7 +170,9 @@ class Ledger:
                 purse.recalled = True
                 self._retired.add(purse.window.id)
                 self.wake(purse)
-            elif purse.refresh(budget):
+            elif budget.hard != purse.hard:
+                self._pass_over(purse)
+            elif purse.refresh(budget, version):
                 self._retired.discard(purse.window.id)
                 self.wake(purse)
 
@@ -210,6 +216,10 @@ class Ledger:
             if nusd < held:
                 self.freed(purse)
 
+    def disbelieve(self) -> None:
+        """Count an answer whose upstream claims to have used what nobody believes."""
+        self.overruns += 1
+
     def slow_down(self, share: float) -> None:
         """Forget a share of the pace of every purse; called a few times a second."""
         for purse in self.purses.values():
@@ -244,6 +254,13 @@ class Ledger:
         purse.granted = purse.charged + purse.held
         self.drop(purse)
 
+    def _pass_over(self, purse: Purse) -> None:
+        """Let new requests be paid from another purse; calls under way end with this one."""
+        purse.recalled = True
+        if self._windows.get(purse.window.id) is purse:
+            del self._windows[purse.window.id]
+        self.wake(purse)
+
     def drop(self, purse: Purse) -> None:
         """Forget a purse that holds nothing and has nothing free."""
         self._ready.clear()
@@ -261,7 +278,7 @@ class Ledger:
         window = window_of(budget, at_s)
         found = self._windows.get(window.id)
         if found is None:
-            found = self._windows[window.id] = Purse(budget, window, -math.inf)
+            found = self._windows[window.id] = Purse(budget, window, -math.inf, self.version)
             self.keep(found)
             self.wake(found)
         self._retired.discard(window.id)
@@ -381,8 +398,8 @@ class Wallet:
 
 
 def _limit(budget: BudgetSpec) -> int:
-    """Return a limit in nano-dollars, no more than PostgreSQL's bigint holds."""
-    return min(to_nusd(budget.limit_usd) or 0, MOST_NUSD)
+    """Return a limit in nano-dollars, less than what stands for any higher cost."""
+    return min(to_nusd(budget.limit_usd) or 0, MOST_NUSD - 1)
 
 
 def _prefers_free(purse: Purse) -> bool:

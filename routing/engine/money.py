@@ -11,6 +11,9 @@ import msgspec
 from routing.engine.catalog import HostCostSpec, ModelSpec, PriceSpec
 
 NUSD = Decimal(10**9)
+# A billion dollars: what costs more is said to cost this, which no budget pays. A few of them still
+# fit PostgreSQL's bigint together.
+MOST_NUSD = 2**60
 # Reading a prompt is batched work: a token of it takes about a tenth of the time of one written.
 READING = 10
 # Measured speeds move with every answer; a price that counts two digits of them stays the same.
@@ -45,13 +48,13 @@ class Price(msgspec.Struct, frozen=True):
             cached = min(max(cached, 0), prompt)
             tokens = self.input_nusd * (prompt - cached) + self.cached_nusd * cached
             tokens += self.output_nusd * output
-        return -(-tokens // 1000) + self.request_nusd
+        return min(-(-tokens // 1000) + self.request_nusd, MOST_NUSD)
 
     def bound_nusd(self, prompt: int, output: int, *, embed: bool = False) -> int:
         """Return the most that so many tokens can cost, whichever of them are cached."""
         dearest = self.embedding_nusd if embed else max(self.input_nusd, self.cached_nusd)
         tokens = dearest * prompt + (0 if embed else self.output_nusd * output)
-        return -(-tokens // 1000) + self.request_nusd
+        return min(-(-tokens // 1000) + self.request_nusd, MOST_NUSD)
 
 
 def flat(input_nusd: int, output_nusd: int) -> Price:

@@ -33,16 +33,17 @@ class TokenRatios:
         self._bytes_per_token: dict[str, float] = {}
         self._excess: dict[str, int] = {}
 
-    def see(self, model: str, *, text_bytes: int, bound: int, tokens: int) -> bool:
+    def see(self, model: str, *, text_bytes: int, bound: int, tokens: int, most: int) -> bool:
         """Learn from a prompt's count, as its upstream gave it; return True if it broke the bound.
 
-        A count of 0 says that the prompt was at hand, and nothing of its length.
+        A count of 0 says that the prompt was at hand, and nothing of its length. Beyond `most`, the
+        model's context, a count is wrong: no more than that is learned.
         """
         if tokens <= 0 or text_bytes <= 0:
             return False
         known = self._bytes_per_token.get(model, PRIOR_BYTES_PER_TOKEN)
         self._bytes_per_token[model] = known + LEARNING * (text_bytes / tokens - known)
-        excess = tokens - bound
+        excess = min(tokens, most) - bound
         if excess <= self._excess.get(model, 0):
             return False
         self._excess[model] = excess

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from routing.engine.bounds import is_believable
 from routing.engine.breaker import BreakerState
 from routing.engine.concurrency import Outcome
 from routing.engine.errors import (
@@ -21,7 +24,7 @@ from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
 from routing.lanes.runtime import Runtime
 from routing.lanes.till import Tab, pay
-from routing.providers.base import Answer, Piece
+from routing.providers.base import Answer, Piece, Usage
 from telemetry.record import HEDGE_LOST, Attempt
 from telemetry.spool.errors import SpoolError
 
@@ -80,6 +83,22 @@ class Turn:
             self.tab.known_nusd = None
             # Of a whole answer nothing can be seen before its end.
             self.tab.seen = -1 if whole else 0
+
+    def believed(self, usage: Usage | None) -> Usage | None:
+        """Return what the upstream counted; None where that cannot be true.
+
+        Then the call is charged all that was held for it.
+        """
+        if usage is None:
+            return None
+        prompt, output = usage.prompt_tokens, usage.completion_tokens
+        if is_believable(self.candidate, self.job.need, prompt=prompt, output=output):
+            cached = min(max(usage.cached_tokens, 0), prompt)
+            return usage if cached == usage.cached_tokens else replace(usage, cached_tokens=cached)
+        if self.tab is not None and self.tab.purses:
+            self.tab.seen = -1
+            self.runtime.ledger.disbelieve()
+        return None
 
     def speaks(self, ttft_ms: float) -> None:
         """The answer has begun: whatever had to be loaded is loaded."""
@@ -140,6 +159,8 @@ class Turn:
             return
         self._note(HEDGE_LOST, self.tokens)
         self.live.breaker.abandon(self.started)
+        if self.tab is not None:
+            return
         asked = self.job.need.prompt_tokens
         cost = self.candidate.cost_bound_nusd(asked, self.tokens + self.unseen_tokens)
         self.job.trail.add_lost(cost)

@@ -169,7 +169,8 @@ class Exchange:
             return None
         if trail.tabs:
             if trail.payer is not None:
-                trail.payer.answered(usage)
+                # What no budget counts is estimated: nothing limits it to a bound.
+                trail.payer.answered(usage if trail.payer.limited else counted)
             return sum(tab.nusd for tab in trail.tabs)
         cost = answered.price.cost_nusd(
             counted.prompt_tokens,
@@ -189,6 +190,7 @@ class Exchange:
             text_bytes=need.prompt_bytes,
             bound=need.prompt_bound,
             tokens=usage.prompt_tokens,
+            most=answered.context_length,
         ):
             runtime.learn_excess(answered.model_name)
 

@@ -116,6 +116,7 @@ async def _answer(turn: Turn, *, embed: bool) -> Answer | None:
     except BaseException:
         turn.abandon()
         raise
+    answer.usage = turn.believed(answer.usage)
     turn.last = answer
     if not turn.succeed():
         return None

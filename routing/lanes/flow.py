@@ -150,6 +150,7 @@ class Flow:
         return self._pieces_told >= output_cap(self.candidate, self.turn.job.need) + CUT_AFTER
 
     def _count(self, piece: Piece) -> None:
+        piece.usage = self.turn.believed(piece.usage)
         self.turn.chars += len(piece.text)
         for call in piece.tool_calls or ():
             self.turn.chars += len((call.get("function") or {}).get("arguments") or "")

@@ -35,7 +35,9 @@ class Treasury(Protocol):
 class Tab:
     """One attempt's money. It is `open` until the request's record is kept."""
 
-    __slots__ = ("bound_nusd", "embed", "known_nusd", "price", "prompt", "purses", "seen", "slot")
+    __slots__ = (
+        "bound_nusd", "embed", "known_nusd", "limited", "price", "prompt", "purses", "seen", "slot",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Tab:
         embed: bool,
     ) -> None:
         self.price, self.purses, self.bound_nusd = price, purses, bound
+        self.limited = bool(purses)  # its answer's length is limited to what is held
         self.prompt, self.embed = prompt, embed  # tokens at most
         # What it cost, or may have; None while its upstream works. Nobody was called yet.
         self.known_nusd: int | None = 0
@@ -59,8 +62,11 @@ class Tab:
         return self.so_far() if self.known_nusd is None else self.known_nusd
 
     def so_far(self) -> int:
-        """Return the most that a call broken off now can cost: a byte is a token at most."""
-        if self.price is None or self.seen < 0:
+        """Return the most that a call broken off now can cost: a byte is a token at most.
+
+        Silence hides what was written in it: before the first byte, that is all that is held.
+        """
+        if self.price is None or self.seen <= 0:
             return self.bound_nusd
         seen = self.price.bound_nusd(self.prompt, self.seen + ON_THE_WAY_TOKENS, embed=self.embed)
         return min(seen, self.bound_nusd)
@@ -71,11 +77,11 @@ class Tab:
             return
         if not error.may_cost:
             self.known_nusd = 0
-        elif self.seen > 0 and not isinstance(error, UpstreamTimeout):
-            self.known_nusd = self.so_far()
-        else:
-            # Silence hides what was written in it.
+        elif isinstance(error, UpstreamTimeout):
+            # It fell silent in the middle.
             self.known_nusd = self.bound_nusd
+        else:
+            self.known_nusd = self.so_far()
 
     def answered(self, usage: Usage | None) -> None:
         """Note what an answer costs: as its upstream counted, or at most, where it did not."""
@@ -90,13 +96,14 @@ class Tab:
 async def pay(
     runtime: "Runtime", need: Need, candidate: Candidate, *, more_prompt: int, at_once: bool
 ) -> Tab | None:
-    """Hold what a call may cost; None where no budget counts it. Raises Unpaid, NotReady."""
+    """Hold what a call may cost; None where no budget counts the request. Raises Unpaid, NotReady.
+
+    Where a budget counts only other models' calls the tab holds nothing, and says what it cost.
+    """
     wallet = need.wallet
     if wallet is None:
         return None
     purses = wallet.purses(candidate.model_name)
-    if not purses:
-        return None
     bound = bound_nusd(candidate, need, more_prompt)
     prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt + candidate.excess_tokens
     tab = Tab(candidate.price, purses, bound or 0, prompt, embed=need.task == "embedding")

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import psycopg
 import redis.asyncio
@@ -19,12 +20,15 @@ from redis.exceptions import RedisError
 
 from routing.engine.errors import BudgetUnreachable
 from routing.engine.ledger import IDLE_S, Ledger, Purse
+from routing.engine.money import MOST_NUSD
 from routing.treasury import statements
 from routing.treasury.statements import Connection
 from telemetry.redis_names import BUDGETS_CHANNEL
 
 logger = logging.getLogger(__name__)
 
+# PostgreSQL is there, and refuses what it was told: that says nothing of the next statement.
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
 AWAY = (psycopg.Error, OSError, TimeoutError)
 REDIS_AWAY = (RedisError, OSError, TimeoutError)
 PATIENCE_S = 0.25
@@ -39,6 +43,7 @@ LEAST_GAP_S = 0.02
 LEASE_TTL_S = 300
 RENEW_S = 60.0
 RECONNECT_S = 0.25
+REPEAT_S = 60.0  # the same is not logged again before
 STATEMENT_S = 2.0
 REDIS_TIMEOUT_S = 1.0
 CALL_S = 0.05
@@ -68,11 +73,13 @@ class Desk:
         self._redis: redis.asyncio.Redis | None = None
         self._hears = False  # others can call for what is free here
         self._woken = asyncio.Event()
+        # By lease: a window may have several, of which one is new requests'.
         self._due: dict[bytes, Purse] = {}
         self._unsure: set[bytes] = set()  # whose lease may be other than is known here
         self._waiting: dict[bytes, list[tuple[int, asyncio.Future[None]]]] = {}
         self._fillers: dict[bytes, asyncio.Task[None]] = {}
         self._away_at = float("-inf")  # when PostgreSQL last did not answer
+        self._refused_at = float("-inf")  # when it was last told that PostgreSQL said no
         self._renewed_at = float("-inf")
         ledger.wake = self.wake
         ledger.freed = self._freed
@@ -84,7 +91,7 @@ class Desk:
 
     def wake(self, purse: Purse) -> None:
         """Have PostgreSQL asked about a purse soon."""
-        self._due[purse.window.id] = purse
+        self._due[purse.lease] = purse
         self._woken.set()
 
     async def hold(self, purses: tuple[Purse, ...], nusd: int) -> Purse | None:
@@ -155,7 +162,7 @@ class Desk:
 
     async def _changed(self, purse: Purse, nusd: int, longest_s: float) -> None:
         """Return when there may be more in a purse, or after `longest_s`."""
-        key = purse.window.id
+        key = purse.lease
         changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (nusd, changed)
         self._waiting.setdefault(key, []).append(entry)
@@ -173,7 +180,7 @@ class Desk:
 
     async def _fill(self, purse: Purse) -> None:
         """Ask for what is waited for until it is there, or PostgreSQL and the others have none."""
-        key = purse.window.id
+        key = purse.lease
         end, called = self._clock() + self._patience_s * 0.9, False
         try:
             while needs := [nusd for nusd, _ in self._waiting.get(key, ())]:
@@ -203,33 +210,28 @@ class Desk:
                 self.wake(purse)
 
     def _tell(self, purse: Purse) -> None:
-        for _, changed in self._waiting.pop(purse.window.id, []):
+        for _, changed in self._waiting.pop(purse.lease, []):
             if not changed.done():
                 changed.set_result(None)
 
     def _freed(self, purse: Purse) -> None:
-        if purse.window.id in self._waiting:
+        if purse.lease in self._waiting:
             self._tell(purse)
 
     async def _ask(self, purse: Purse, least: int, most: int) -> bool | None:
         """Ask PostgreSQL for more; return whether it gave any, None where it does not answer."""
-        async with self._talking:
-            try:
-                return await self._asked(purse, least, most)
-            except AWAY as exc:
-                self._lost(purse, exc)
-                await self._disconnect()
-                return None
+        granted: bool | None = None
+        async with self._talk(purse):
+            granted = await self._asked(purse, least, min(most, MOST_NUSD))
+        return granted
 
     async def _asked(self, purse: Purse, least: int, most: int) -> bool:
         connection = await self._connected()
         async with asyncio.timeout(STATEMENT_S):
             await self._be_sure(connection, purse)
-            version = self.ledger.version
             if not purse.known:
-                await statements.describe(connection, purse, version)
-                purse.known = True
-            self._unsure.add(purse.window.id)
+                await self._tell_window(connection, purse)
+            self._unsure.add(purse.lease)
             got = await statements.grant(
                 connection,
                 purse,
@@ -240,7 +242,7 @@ class Desk:
                 ahead=purse.ahead if self._hears else 0,
                 ttl_s=LEASE_TTL_S,
             )
-        self._unsure.discard(purse.window.id)
+        self._unsure.discard(purse.lease)
         purse.ordered_at = self._clock()
         if got is None:
             purse.known = False
@@ -254,7 +256,7 @@ class Desk:
 
     async def _be_sure(self, connection: Connection, purse: Purse) -> None:
         """Find out what a lease holds after an answer of PostgreSQL's was lost."""
-        if purse.window.id not in self._unsure:
+        if purse.lease not in self._unsure:
             return
         granted = await statements.granted(connection, purse)
         if granted is None:
@@ -262,7 +264,7 @@ class Desk:
             self.ledger.replace(purse)
             raise psycopg.OperationalError("the lease was released")
         purse.granted = max(granted, purse.charged + purse.held)
-        self._unsure.discard(purse.window.id)
+        self._unsure.discard(purse.lease)
 
     # --- in the background -----------------------------------------------------------------------
 
@@ -277,7 +279,7 @@ class Desk:
                 self.wake(purse)
         for purse in ledger.over_for_good(self._wall()):
             await self._give_back(purse)
-            if purse.free == 0 and purse.idle:
+            if purse.idle and (purse.free <= 0 if purse.hard else purse.known):
                 ledger.drop(purse)
         await self._look(now)
 
@@ -287,19 +289,15 @@ class Desk:
         renewing = now - self._renewed_at >= RENEW_S and self.ledger.purses
         if not looked and not renewing:
             return
-        async with self._talking:
-            try:
-                connection = await self._connected()
-                async with asyncio.timeout(STATEMENT_S):
-                    if renewing:
-                        await statements.renew(
-                            connection, spool=self.spool, holder=self.holder, ttl_s=LEASE_TTL_S
-                        )
-                        self._renewed_at = now
-                    self._see(looked, await statements.standing(connection, looked))
-            except AWAY as exc:
-                self._lost(None, exc)
-                await self._disconnect()
+        async with self._talk(None):
+            connection = await self._connected()
+            async with asyncio.timeout(STATEMENT_S):
+                if renewing:
+                    await statements.renew(
+                        connection, spool=self.spool, holder=self.holder, ttl_s=LEASE_TTL_S
+                    )
+                    self._renewed_at = now
+                self._see(looked, await statements.standing(connection, looked))
 
     def _see(self, purses: list[Purse], rows: dict[bytes, tuple[int, ...]]) -> None:
         for purse in purses:
@@ -311,7 +309,7 @@ class Desk:
                 purse.short = None
 
     async def _tend(self, purse: Purse) -> None:
-        key = purse.window.id
+        key = purse.lease
         if self._waiting.get(key) and key not in self._fillers:
             self._fillers[key] = asyncio.create_task(self._fill(purse))
         if not purse.known:
@@ -330,37 +328,46 @@ class Desk:
         return rested and purse.free < purse.ahead // 2
 
     async def _describe(self, purse: Purse) -> None:
-        async with self._talking:
-            try:
-                connection = await self._connected()
-                version = self.ledger.version
-                async with asyncio.timeout(STATEMENT_S):
-                    await statements.describe(connection, purse, version)
-                purse.known = True
-            except AWAY as exc:
-                self._lost(None, exc)
-                await self._disconnect()
+        async with self._talk(None):
+            connection = await self._connected()
+            async with asyncio.timeout(STATEMENT_S):
+                await self._tell_window(connection, purse)
+
+    async def _tell_window(self, connection: Connection, purse: Purse) -> None:
+        version = purse.version
+        await statements.describe(connection, purse)
+        # It may have been edited meanwhile.
+        purse.known = purse.version == version
 
     async def _give_back(self, purse: Purse) -> None:
         """Give back all that is free; it is not used any more from here on."""
         if not purse.hard and purse.granted == 0:
             return
+        async with self._talk(purse):
+            connection = await self._connected()
+            async with asyncio.timeout(STATEMENT_S):
+                await self._be_sure(connection, purse)
+                if purse.free <= 0:
+                    return
+                purse.granted = keep = purse.charged + purse.held
+                self._unsure.add(purse.lease)
+                await statements.give_back(connection, purse, keep)
+            self._unsure.discard(purse.lease)
+
+    # --- connections -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _talk(self, purse: Purse | None) -> AsyncIterator[None]:
+        """Have PostgreSQL to oneself; where it is away, or refuses, the block ends early."""
         async with self._talking:
             try:
-                connection = await self._connected()
-                async with asyncio.timeout(STATEMENT_S):
-                    await self._be_sure(connection, purse)
-                    if purse.free <= 0:
-                        return
-                    purse.granted = keep = purse.charged + purse.held
-                    self._unsure.add(purse.window.id)
-                    await statements.give_back(connection, purse, keep)
-                self._unsure.discard(purse.window.id)
+                yield
+            except REFUSED as exc:
+                # A fault of ours, or migrations that are not made yet.
+                self._refused(exc)
             except AWAY as exc:
                 self._lost(purse, exc)
                 await self._disconnect()
-
-    # --- connections -----------------------------------------------------------------------------
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -377,11 +384,17 @@ class Desk:
 
     def _lost(self, purse: Purse | None, exc: BaseException) -> None:
         now = self._clock()
-        if now - self._away_at > 60:
-            logger.warning("Budgets cannot be leased for now: %s", " ".join(str(exc).split()))
+        if now - self._away_at > REPEAT_S:
+            logger.warning("Budgets cannot be leased for now: %s", _one_line(exc))
         self._away_at = now
         if purse is not None and not purse.known:
             self.wake(purse)
+
+    def _refused(self, exc: psycopg.Error) -> None:
+        now = self._clock()
+        if now - self._refused_at > REPEAT_S:
+            logger.error("PostgreSQL refuses what is said of budgets: %s", _one_line(exc))
+            self._refused_at = now
 
     async def _call(self, purse: Purse) -> None:
         """Ask the other workers for what they do not use of a window."""
@@ -410,7 +423,7 @@ class Desk:
         if purse is None or data[16:] == purse.lease or purse.free <= 0:
             return
         # Two that are short of each other's: the one with the smaller lease is served first.
-        if self._waiting.get(purse.window.id) and purse.lease < data[16:]:
+        if self._waiting.get(purse.lease) and purse.lease < data[16:]:
             return
         purse.recalled = True
         self.wake(purse)
@@ -422,3 +435,8 @@ class Desk:
             socket_timeout=REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
         )
+
+
+def _one_line(exc: BaseException) -> str:
+    """Return an error's text as one line; libpq's have several."""
+    return " ".join(str(exc).split())

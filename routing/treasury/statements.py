@@ -1,4 +1,4 @@
-"""What is said to PostgreSQL about money: one statement each, by functions of migration 0005.
+"""What is said to PostgreSQL about money: one statement each, by functions of the migrations.
 
 In a module of its own, without Django: web workers say the same things as the conductor.
 """
@@ -25,14 +25,14 @@ class Grant(msgspec.Struct, frozen=True):
     leased: int
 
 
-async def describe(connection: Connection, purse: Purse, version: int) -> None:
+async def describe(connection: Connection, purse: Purse) -> None:
     """Make the window known with its limit; an older policy's says nothing."""
     window = purse.window
     await connection.execute(
         "SELECT orchestra_window(%s, %s, %s, %s, %s, %s, %s, %s)",
         [
             UUID(bytes=window.id), window.budget, window.period, window.starts_at, window.ends_at,
-            purse.hard, purse.limit, version,
+            purse.hard, purse.limit, purse.version,
         ],
     )  # fmt: skip
 

@@ -97,11 +97,17 @@ def test_a_prompt_has_no_more_tokens_than_bytes_and_what_is_allowed_for(text: st
 
 def test_what_a_template_adds_beyond_the_bound_is_too_little_once() -> None:
     ratios = TokenRatios()
-    assert not ratios.see("m", text_bytes=100, bound=180, tokens=40)
-    assert ratios.see("m", text_bytes=100, bound=180, tokens=700)
+    assert not ratios.see("m", text_bytes=100, bound=180, tokens=40, most=1000)
+    assert ratios.see("m", text_bytes=100, bound=180, tokens=700, most=1000)
     assert ratios.excess("m") == 520
-    assert not ratios.see("m", text_bytes=100, bound=180, tokens=700)
+    assert not ratios.see("m", text_bytes=100, bound=180, tokens=700, most=1000)
     assert ratios.tokens("other", 400) == 101
+
+
+def test_nothing_is_learned_beyond_what_a_model_has_room_for() -> None:
+    ratios = TokenRatios()
+    assert ratios.see("m", text_bytes=100, bound=180, tokens=10**9, most=1000)
+    assert ratios.excess("m") == 820
 
 
 def test_a_budgeted_answer_is_capped_and_its_bound_counts_bytes() -> None:

@@ -86,7 +86,9 @@ class ModelBank:
         for account, nusd in charges.items():
             row = self.lease_rows.get(account)
             if row is None:
-                self.rows.setdefault(account, Row()).spent += nusd
+                # A lease is of version 4, and one that is not known pays for nothing.
+                if UUID(bytes=account).version == 5:
+                    self.rows.setdefault(account, Row()).spent += nusd
                 continue
             window = self.rows[row.window]
             if not row.closed:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
@@ -17,6 +18,9 @@ from routing.engine.catalog import (
     PolicyDocument,
     PriceSpec,
 )
+from routing.engine.ledger import Purse
+from routing.engine.money import MOST_NUSD
+from routing.treasury import statements
 from telemetry.database import AsyncConnection
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
 from tests.fixtures_engines import SimulatedHost, StartSimulator
@@ -157,6 +161,29 @@ async def test_a_caller_who_leaves_is_charged_and_holds_nothing(
     assert worker.stage.record().cost_nusd == CENT
 
 
+@pytest.mark.parametrize("lane", [ROUTE, CHAT])
+async def test_who_leaves_a_silent_stream_is_charged_all_it_may_have_written(
+    start: Start, host: SimulatedHost, lane: str
+) -> None:
+    host.fail("delay", delay_ms=3000)
+    worker = await start(limited(host.url, [budget("1")], by_token("0.001")))
+    body: dict[str, Any] = {**CHATTING, "max_tokens": 400}
+    if lane == ROUTE:
+        body = {"taskType": "completion", "prompt": "hello", "requirements": {"maxTokens": 400}}
+    asking = asyncio.create_task(worker.stage.post(lane, {**body, "stream": True}))
+    async with asyncio.timeout(5):
+        while not worker.stage.runtime.state.live[0].in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    held = purse.held
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert held > 400_000
+    assert (purse.held, purse.charged) == (0, held)
+    assert worker.stage.record().cost_nusd == held
+
+
 @pytest.mark.parametrize(
     ("fault", "cents"), [({"kind": "http_error", "status": 500}, 1), ({"kind": "error_line"}, 5)]
 )
@@ -177,6 +204,26 @@ async def test_failed_attempts_are_charged_what_they_may_have_cost(
     assert sum(charge.nusd for charge in record.charges) == record.cost_nusd
     (purse,) = worker.stage.runtime.ledger.purses.values()
     assert (purse.held, purse.charged) == (0, record.cost_nusd)
+
+
+async def test_an_answer_that_no_budget_counts_costs_all_the_same(
+    start: Start, host: SimulatedHost
+) -> None:
+    """The budget is of the model that failed; who answered is none of its business."""
+    chain = ChainSpec(name="then", models=("beta:1b",), for_model="alpha:1b")
+    base = document((ALPHA, BETA), (at(host.url),), chains=(chain,))
+    prices = (each("0.02"), each("0.01", "beta:1b"))
+    of_alpha = budget("1", scope="model", subject="alpha:1b")
+    worker = await start(replace(base, budgets=(of_alpha,), prices=prices, version=1))
+    host.fail("error_line", model="alpha:1b")
+    heard = await worker.ask()
+    assert (heard.status, heard.json["selectedModel"]) == (200, "beta:1b")
+    assert heard.json["costUsd"] == 0.05
+    record = worker.stage.record()
+    assert (record.cost_nusd, record.cost_known) == (5 * CENT, True)
+    assert sum(charge.nusd for charge in record.charges) == 4 * CENT
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    assert (purse.held, purse.charged) == (0, 4 * CENT)
 
 
 @pytest.mark.parametrize("lane", [ROUTE, CHAT])
@@ -230,6 +277,56 @@ async def test_without_postgresql_what_is_leased_is_spent_and_then_nobody_can_sa
         assert (await worker.ask()).status == 200
     heard = await worker.ask()
     assert (heard.status, heard.json["code"]) == (503, "budget_unreachable")
+
+
+def dearest(url: str, *budgets: BudgetSpec) -> PolicyDocument:
+    """A model whose longest answer costs more than PostgreSQL's bigint holds, and a cheap one."""
+    vast = replace(ALPHA, context_length=100_000_000)
+    prices = (by_token("1000000"), each("0.01", "beta:1b"))
+    base = document((vast, BETA), (at(url),))
+    return replace(base, budgets=budgets, prices=prices, version=1)
+
+
+@pytest.mark.parametrize("usd", ["1", "99999999999"])
+async def test_a_call_that_nobody_can_pay_is_refused_and_stands_in_nobodys_way(
+    start: Start, host: SimulatedHost, usd: str
+) -> None:
+    worker = await start(dearest(host.url, budget(usd)))
+    huge = {**CHATTING, "max_tokens": 10_000_000}
+    small = {**CHATTING, "model": "beta:1b"}
+    sent = [worker.stage.post(CHAT, body) for body in (huge, small, huge, small)]
+    assert [one.status for one in await asyncio.gather(*sent)] == [402, 200, 402, 200]
+
+
+async def test_what_a_soft_budget_counts_has_an_end(
+    start: Start, host: SimulatedHost, database: AsyncConnection, tmp_path: Path
+) -> None:
+    worker = await start(dearest(host.url, budget("1", hard=False)))
+    host.fail("delay", delay_ms=3000)
+    huge = {**CHATTING, "max_tokens": 10_000_000}
+    asking = asyncio.create_task(worker.stage.post(CHAT, huge))
+    async with asyncio.timeout(5):
+        while not worker.stage.runtime.state.live[0].in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await ship(tmp_path)
+    assert (await standing(database))[1] == MOST_NUSD
+
+
+async def test_what_postgresql_refuses_does_not_make_it_away(
+    start: Start, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await start(limited(host.url, [budget("1")], each("0.01")))
+    grant = statements.grant
+
+    async def refuses(connection: Any, purse: Purse, **more: Any) -> Any:
+        monkeypatch.setattr(statements, "grant", grant)
+        raise psycopg.errors.NumericValueOutOfRange("bigint out of range")
+
+    monkeypatch.setattr(statements, "grant", refuses)
+    assert (await worker.ask()).status == 200
+    assert worker.desk._away_at == float("-inf")
 
 
 async def test_a_raised_limit_counts_at_once_and_a_lowered_one_too(

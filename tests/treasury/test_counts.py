@@ -1,0 +1,66 @@
+"""Upstreams whose counts cannot be true: the hold is charged, and nothing is learned from them."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from telemetry.database import AsyncConnection
+from tests.lanes.stage import CHAT
+from tests.providers.upstream import Behaviour, answer, streamed, upstream
+from tests.treasury.fleet import budget, limited, ship, standing, working
+from tests.treasury.test_refusal import CHATTING, by_token
+
+HUNDREDFOLD = 100 * 8192
+REFUND = {"prompt_tokens": -100_000, "completion_tokens": 1}
+WRONG: list[dict[str, Any]] = [
+    REFUND,
+    {"prompt_tokens": 1, "completion_tokens": -5},
+    {"prompt_tokens": 10**20, "completion_tokens": 1},
+    {"prompt_tokens": 5, "completion_tokens": 10**15},
+    {"prompt_tokens": HUNDREDFOLD + 1, "completion_tokens": 1},
+    {"prompt_tokens": 5, "completion_tokens": HUNDREDFOLD + 1},
+]
+
+
+def saying(usage: dict[str, Any], *, stream: bool) -> Behaviour:
+    """Answer `hi` as OpenAI's protocol has it, with this usage."""
+    if not stream:
+        choice = {"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+        return answer(msgspec.json.encode({"choices": [choice], "usage": usage}))
+    choice = {"delta": {"content": "hi"}, "finish_reason": "stop"}
+    told = ({"choices": [choice]}, {"choices": [], "usage": usage})
+    events = [b"data: %s\n\n" % msgspec.json.encode(one) for one in told]
+    return streamed(*events, b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("usage", WRONG)
+async def test_a_count_that_cannot_be_true_is_charged_what_was_held(
+    database: AsyncConnection, redis_url: str, tmp_path: Path, usage: dict[str, Any], stream: bool
+) -> None:
+    async with upstream(saying(usage, stream=stream)) as server:
+        policy = limited(server.url, [budget("1")], by_token("0.001"))
+        (endpoint,) = policy.endpoints
+        there = msgspec.structs.replace(endpoint, provider="openai")
+        policy = msgspec.structs.replace(policy, endpoints=(there,))
+        async with working(tmp_path, "web-0", policy, redis_url) as worker:
+            runtime = worker.stage.runtime
+            body = {**CHATTING, "max_tokens": 50, "stream": stream}
+            for asked in (1, 2):
+                assert (await worker.stage.post(CHAT, body)).status == 200
+                assert runtime.ledger.overruns == asked
+            (purse,) = runtime.ledger.purses.values()
+            assert runtime.tokens.excess("alpha:1b") == 0
+    await ship(tmp_path)
+    found = await database.execute(
+        "SELECT cost_nusd, usage_estimated FROM telemetry_orchestratorrequest"
+    )
+    one, two = await found.fetchall()
+    # 50 tokens of an answer, and the prompt at most.
+    assert one == two
+    assert one[0] > 50 * 1000
+    assert one[1] is True
+    assert (purse.held, purse.charged) == (0, 2 * one[0])
+    assert (await standing(database))[1:] == (purse.charged, 0)
