@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 
 from routing.admin.balance import panel, percent, usd
-from routing.admin.base import ExactForm, PolicyAdmin, dollars
+from routing.admin.base import ExactForm, NamedAdmin, dollars
 from routing.admin.look import TextInput, display
 from routing.engine.catalog import BudgetSpec
 from routing.models import ApiKey, Budget, Model, Tenant
@@ -44,7 +44,7 @@ class BudgetForm(ExactForm):
 
 
 @admin.register(Budget)
-class BudgetAdmin(PolicyAdmin):
+class BudgetAdmin(NamedAdmin):
     """A change holds in every worker within a second."""
 
     form = BudgetForm

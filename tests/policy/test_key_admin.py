@@ -16,7 +16,7 @@ from routing.models import ApiKey, Budget, HostCost, Price, Savings, Tenant
 from routing.policy import tokens
 from routing.policy.export import document_from_orm
 from routing.policy.issuing import create_key
-from tests.policy.catalogue import a_model
+from tests.policy.catalogue import a_model, an_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -169,3 +169,19 @@ def test_every_page_opens(admin_client: Client, acme: Tenant, noun: str) -> None
     assert admin_client.get(url(noun, "change", row.pk)).status_code == 200
     if noun != "savings":
         assert admin_client.get(url(noun, "add")).status_code == 200
+
+
+@pytest.mark.parametrize("noun", ["tenant", "apikey", "model", "endpoint", "budget"])
+def test_a_name_that_others_go_by_stays(admin_client: Client, acme: Tenant, noun: str) -> None:
+    key, _ = create_key(name="ci", tenant=acme, actor="ada")
+    budget = Budget.objects.create(name="b", scope="tenant", subject="acme", limit_usd=5)
+    rows: dict[str, Any] = {"tenant": acme, "apikey": key, "model": a_model(),
+                            "endpoint": an_endpoint(), "budget": budget}  # fmt: skip
+    row, before = rows[noun], rows[noun].name
+    page = admin_client.get(url(noun, "change", row.pk))
+    assert "name" not in page.context["adminform"].form.fields
+    assert "The name stays" in page.content.decode()
+    admin_client.post(url(noun, "change", row.pk), {"name": "renamed"})
+    row.refresh_from_db()
+    assert row.name == before
+    assert "name" in admin_client.get(url(noun, "add")).context["adminform"].form.fields
