@@ -73,7 +73,9 @@ class BudgetAdmin(NamedAdmin):
 
     @display(description="This period")
     def standing(self, budget: Budget) -> str:
-        return panel(_standing(budget)) if budget.pk else "-"
+        # As it is stored: what a form has just refused may be no budget at all.
+        stored = Budget.objects.filter(pk=budget.pk).first()
+        return panel(_standing(stored)) if stored is not None else "-"
 
     @display(description="For")
     def for_whom(self, budget: Budget) -> str:

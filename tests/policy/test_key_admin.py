@@ -185,3 +185,22 @@ def test_a_name_that_others_go_by_stays(admin_client: Client, acme: Tenant, noun
     row.refresh_from_db()
     assert row.name == before
     assert "name" in admin_client.get(url(noun, "add")).context["adminform"].form.fields
+
+
+@pytest.mark.parametrize("noun", ["tenant", "apikey"])
+def test_a_limit_of_nothing_is_refused(admin_client: Client, acme: Tenant, noun: str) -> None:
+    key, _ = create_key(name="ci", tenant=acme, actor="ada")
+    page = url(noun, "change", acme.pk if noun == "tenant" else key.pk)
+    form = {"share": "1", "enabled": "on", "allowed_models": "", "requests_per_minute": "0"}
+    refused = complaints(admin_client.post(page, form))
+    assert "Ensure this value is greater than or equal to 1." in refused
+    assert "no limits" in refused
+
+
+@pytest.mark.parametrize("change", [{"time_zone": "Mars/Base"}, {"limit_usd": "-1"}])
+def test_a_wrong_change_of_a_budget_is_refused(
+    admin_client: Client, acme: Tenant, change: dict[str, str]
+) -> None:
+    budget = Budget.objects.create(name="b", scope="tenant", subject="acme", limit_usd=5)
+    page = url("budget", "change", budget.pk)
+    assert "$0.00 of $5.00 spent" in complaints(admin_client.post(page, {**BUDGET, **change}))
