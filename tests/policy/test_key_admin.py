@@ -110,6 +110,20 @@ def test_a_price_has_a_date(admin_client: Client) -> None:
     assert document_from_orm().prices[0].output_per_1k_usd == Decimal("0.0006")
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "1900-01-01", "9999-12-31"])
+def test_a_date_that_no_policy_file_may_have_is_refused(
+    admin_client: Client, acme: Tenant, day: str
+) -> None:
+    price = {"model": a_model().pk, "valid_from_0": day, "valid_from_1": "00:00:00",
+             "input_per_1k_usd": "1", "output_per_1k_usd": "1", "per_request_usd": "0"}  # fmt: skip
+    key = {"name": "ci", "tenant": acme.pk, "enabled": "on", "expires_at_0": day,
+           "expires_at_1": "00:00:00", "allowed_models": ""}  # fmt: skip
+    for noun, form in (("price", price), ("apikey", key)):
+        refused = complaints(admin_client.post(url(noun, "add"), form))
+        assert "Write a year from 2000 to 2199." in refused
+    assert (Price.objects.count(), ApiKey.objects.count()) == (0, 0)
+
+
 BUDGET = {
     "name": "b", "scope": "tenant", "subject": "acme", "period": "month", "time_zone": "UTC",
     "limit_usd": "12.5", "hard": "on", "thresholds": "50,100", "when_exhausted": "refuse",
