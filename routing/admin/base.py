@@ -82,6 +82,26 @@ class PolicyAdmin(PlainAdmin):
             )
 
 
+NAME_STAYS = (
+    "The name stays: budgets, limits, lists of models and records go by it. To rename, add another"
+    " under the new name, point to that one where this one is named, and disable this one."
+)
+
+
+class NamedAdmin(PolicyAdmin):
+    """Keeps the name of what exists: renamed, it would be out of all that goes by its name."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if obj is None else (*fields, "name")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        (title, first), *others = super().get_fieldsets(request, obj)
+        if obj is not None:
+            first = {**first, "description": NAME_STAYS}
+        return [(title, first), *others]
+
+
 class TrackedAdmin(PolicyAdmin):
     """Also shows where an object comes from and which fields discovery leaves alone."""
 

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 
 from routing.admin.balance import panel, percent, usd
-from routing.admin.base import ExactForm, PolicyAdmin, dollars
+from routing.admin.base import ExactForm, NamedAdmin, dollars
 from routing.admin.look import TextInput, display
 from routing.engine.catalog import BudgetSpec
 from routing.models import ApiKey, Budget, Model, Tenant
@@ -44,7 +44,7 @@ class BudgetForm(ExactForm):
 
 
 @admin.register(Budget)
-class BudgetAdmin(PolicyAdmin):
+class BudgetAdmin(NamedAdmin):
     """A change holds in every worker within a second."""
 
     form = BudgetForm
@@ -73,7 +73,9 @@ class BudgetAdmin(PolicyAdmin):
 
     @display(description="This period")
     def standing(self, budget: Budget) -> str:
-        return panel(_standing(budget)) if budget.pk else "-"
+        # As it is stored: what a form has just refused may be no budget at all.
+        stored = Budget.objects.filter(pk=budget.pk).first()
+        return panel(_standing(stored)) if stored is not None else "-"
 
     @display(description="For")
     def for_whom(self, budget: Budget) -> str:

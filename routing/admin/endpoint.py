@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
-from routing.admin.base import STATE_COLOURS, TrackedAdmin
+from routing.admin.base import STATE_COLOURS, NamedAdmin, TrackedAdmin
 from routing.admin.live import BOARD
 from routing.admin.look import action, display
 from routing.engine.catalog import EndpointSpec
@@ -21,7 +21,7 @@ MOST_NAMES = 12
 
 
 @admin.register(Endpoint)
-class EndpointAdmin(TrackedAdmin):
+class EndpointAdmin(NamedAdmin, TrackedAdmin):
     """The servers that answer. Keys are shown by their reference only."""
 
     list_display = (

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from routing.admin.base import PolicyAdmin
+from routing.admin.base import NamedAdmin
 from routing.admin.limited import LIMIT_FIELDS, LimitedForm, models_shown
 from routing.admin.look import TextInput, display
 from routing.admin.usage import usage_shown
@@ -41,7 +41,7 @@ class ApiKeyForm(LimitedForm):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(PolicyAdmin):
+class ApiKeyAdmin(NamedAdmin):
     """Disabling a key revokes it: every worker refuses it within a second."""
 
     form = ApiKeyForm
@@ -80,7 +80,8 @@ class ApiKeyAdmin(PolicyAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # What it spent is its tenant's; another tenant gets another key.
-        return self.readonly_fields if obj is None else (*self.readonly_fields, "tenant")
+        fields = super().get_readonly_fields(request, obj)
+        return fields if obj is None else (*fields, "tenant")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if not change:

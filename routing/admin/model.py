@@ -12,6 +12,7 @@ from routing.admin.base import (
     STATE_COLOURS,
     TIER_COLOURS,
     ExactForm,
+    NamedAdmin,
     TrackedAdmin,
     dollars,
 )
@@ -55,7 +56,7 @@ class CapabilityFilter(admin.SimpleListFilter):
 
 
 @admin.register(Model)
-class ModelAdmin(TrackedAdmin):
+class ModelAdmin(NamedAdmin, TrackedAdmin):
     """The catalogue."""
 
     form = ModelForm

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
-from routing.admin.base import PolicyAdmin
+from routing.admin.base import NamedAdmin
 from routing.admin.limited import LIMIT_FIELDS, LimitedForm, models_shown
 from routing.admin.look import TextInput, display
 from routing.admin.usage import usage_shown
@@ -25,7 +25,7 @@ class TenantForm(LimitedForm):
 
 
 @admin.register(Tenant)
-class TenantAdmin(PolicyAdmin):
+class TenantAdmin(NamedAdmin):
     """Disabling one refuses all of its keys within a second."""
 
     form = TenantForm

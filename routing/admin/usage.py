@@ -10,9 +10,12 @@ from routing.policy.usage import AWAY, current_usage
 
 
 def usage_shown(of: Owner, owner: str, row: Limited) -> str:
-    """Return a line for each limit: used, about to be used by workers, and left."""
-    spec = LimitsSpec(**{name: getattr(row, name) for name in LIMITS})
-    limits = list(limits_of(of, owner, spec))
+    """Return a line for each stored limit: used, about to be used by workers, and left.
+
+    What a form has just refused is in `row`, and is nobody's limit.
+    """
+    stored = type(row)._default_manager.filter(pk=row.pk).values(*LIMITS).first()
+    limits = list(limits_of(of, owner, LimitsSpec(**(stored or {}))))
     if not limits:
         return "no limits"
     try:

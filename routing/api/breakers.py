@@ -18,7 +18,7 @@ from routing.policy.export import document_from_orm
 from routing.policy.offered import known_offerings
 from routing.policy.parsing import nearest
 from routing.policy.resets import reset_breakers
-from telemetry.api.problem import PROBLEMS, DatabaseAway
+from telemetry.api.problem import NOT_YOURS, PROBLEMS, DatabaseAway
 from telemetry.current_board import current_board
 from telemetry.offering_health import BREAKER_ORDER, KnownOffering, NewsBoard
 
@@ -110,7 +110,7 @@ class BreakersResetView(APIView):
         operation_id="reset_breakers",
         tags=["status"],
         request=BreakerResetSerializer,
-        responses={200: BreakersResetSerializer, **PROBLEMS},
+        responses={200: BreakersResetSerializer, **NOT_YOURS, **PROBLEMS},
     )
     def post(self, request: Request) -> Response:
         asked = BreakerResetSerializer(data=request.data)

@@ -101,7 +101,7 @@ class HealthView(APIView):
         responses={
             (200, "application/json"): HealthSerializer,
             (503, "application/json"): HealthSerializer,
-            **{key: kind for key, kind in PROBLEMS.items() if key[0] == 400},
+            **{key: kind for key, kind in PROBLEMS.items() if key[0] in (400, 401)},
         },
     )
     def get(self, request: Request) -> Response:

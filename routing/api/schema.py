@@ -25,6 +25,8 @@ MEANINGS: dict[int, str] = {
     504: "The deadline passed.",
 }
 
+# The empty one: without a key, where none is required.
+_SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {}]
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -68,6 +70,7 @@ def _operation(lane: Lane, by_type: dict[Any, Any]) -> dict[str, Any]:
         "operationId": lane.name.replace("-", "_"),
         "summary": lane.summary,
         "tags": [lane.tag],
+        "security": _SECURITY,
         "responses": responses,
     }
     if lane.request is not None:
@@ -95,5 +98,6 @@ def _probe(path: str) -> dict[str, Any]:
         "operationId": path.strip("/"),
         "summary": "Is the process alive?" if path == "/livez" else "Can it take requests?",
         "tags": ["health"],
+        "security": [],
         "responses": responses,
     }

@@ -240,8 +240,7 @@ class RateKeeper:
         lease = self._leases.get(name)
         if lease is None or worker == self.worker or self.degraded:
             return
-        lease.give_way(self._clock())
-        if lease.held:
+        if lease.give_way(self._clock()):
             self.hurry(lease)
 
     def _client(self) -> redis.asyncio.Redis:

@@ -19,6 +19,12 @@ TTL_S = 5.0
 MARGIN_S = 0.5
 # A dry bucket is not asked again before this: others may give back at any time.
 DRY_S = 0.05
+# For so long after they were called, other workers may give back what they hold.
+GIVE_BACK_S = 0.25
+# Of a limit that is far from used up a worker keeps this part at hand, for so long after its last
+# use: a burst after a rest need not wait for Redis.
+KEPT_PART = 2000
+KEPT_FOR_S = 30.0
 # Who was asked to give back leases nothing ahead for a while.
 YIELD_S = 1.0
 MICRO = 1_000_000
@@ -30,9 +36,10 @@ class Lease:
     """Units taken, spent and given back in one worker."""
 
     __slots__ = (
-        "_before", "_heard", "_local", "_net", "_rate", "_seq", "_used", "_stated_at",
-        "_yield_until", "burst", "dry_until", "extra", "heard_at", "held", "limit", "low", "out",
-        "pace_s", "until", "waiting", "worker",
+        "_before", "_denied", "_denied_at", "_denied_since", "_dry_until", "_heard", "_local",
+        "_net", "_rate", "_seq", "_stated_at", "_told", "_used", "_used_at", "_yield_until",
+        "burst", "extra", "heard_at", "held", "limit", "low", "out", "pace_s", "term", "until",
+        "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, worker: str) -> None:
@@ -40,18 +47,23 @@ class Lease:
         self.heed(limit)
         self.held = 0  # free to be taken
         self.out = 0  # taken by requests under way; what they do not spend comes back
+        self.term = 0  # how often what was held has lapsed
         self.extra = 0  # spent beyond what was leased; Redis is told next time
         self.until = -math.inf  # when `held` is void
         self.low = 0  # with fewer than this, more is leased
         self.waiting: list[int] = []  # what each waiting request needs
-        self.dry_until = -math.inf
         self.heard_at = -math.inf
         self._heard: Grant | None = None
+        self._denied = 0  # units; who needs fewer may find them
+        self._denied_at = self._denied_since = -math.inf
+        self._dry_until = -math.inf
+        self._told = 0  # what Redis, or the own share, takes this worker to hold
         self._local: Bucket | None = None
         self._before: tuple[Grant | None, float] = (None, -math.inf)
         self._net = 0  # leased from the own share, less what was given back
         self._rate = 0.0  # units spent a second
         self._used = 0
+        self._used_at = -math.inf
         self._seq = 0
         self._stated_at = -math.inf
         self._yield_until = -math.inf
@@ -97,8 +109,14 @@ class Lease:
         self._used += units
         return self.held < self.low
 
-    def settle(self, taken: int, spent: int) -> None:
-        """End what `take` began: the rest comes back, and what is missing becomes a debt."""
+    def settle(self, taken: int, spent: int, term: int) -> None:
+        """End what `take` began in this term: the rest comes back, what is missing is owed.
+
+        What was taken in an earlier term counts as spent already, all of it.
+        """
+        if term != self.term:
+            self.extra += max(spent - taken, 0)
+            return
         self.out -= taken
         if spent <= taken:
             self.held += taken - spent
@@ -108,17 +126,22 @@ class Lease:
         self.held -= from_held
         self.extra += missing - from_held
 
-    def give_way(self, now: float) -> None:
-        """Keep nothing ahead for a while: others are short."""
+    def give_way(self, now: float) -> bool:
+        """Keep nothing ahead for a while: others are short. Return True if Redis should hear."""
         self._yield_until = now + YIELD_S
+        # What was spent is told too: who is short then knows that it does not come back.
+        return self.held > 0 or self.held + self.out != self._told
+
+    def dry(self, units: int, now: float) -> bool:
+        """Return True if so many units were just refused, and would be again."""
+        return now < self._dry_until and units - self.held >= self._denied
 
     def state(self, now: float) -> Ask:
         """Return what to tell the bucket, and give back what is not needed *before* it is told.
 
         Were it the other way round, a request could take what Redis had just leased to another.
         """
-        if now >= self.until:
-            self.held = 0
+        self._lapse(now)
         target = self._target(now)
         needed = sum(self.waiting)
         back = 0 if needed else max(self.held - 2 * target, 0)
@@ -128,11 +151,12 @@ class Lease:
         ahead = 0 if now < self._yield_until else max(target - self.held, wanted, 0)
         self.low = target // 2
         self._seq += 1
+        self._told = self.held + self.out
         heard = self._heard
         return Ask(
             worker=self.worker,
             seq=self._seq,
-            holds=self.held + self.out,
+            holds=self._told,
             back=back,
             extra=self.extra,
             least=least,
@@ -154,8 +178,7 @@ class Lease:
         """Go on with an equal share of the limit, beginning with what was last known to be left."""
         if self._local is not None:
             return
-        if now >= self.until:
-            self.held = 0
+        self._lapse(now)
         # What is held here is nobody else's.
         left = max(self.left(now) - self.held, 0) // workers
         self._local = _share(self.limit, workers)
@@ -183,7 +206,7 @@ class Lease:
         # The share's word is none of the bucket's.
         self._heard, self.heard_at = self._before
         self.until = -math.inf
-        self.dry_until = -math.inf
+        self._dry_until = self._denied_at = -math.inf
 
     def left(self, now: float) -> int:
         """Return about how many units are left to the fleet, with what is held here."""
@@ -204,6 +227,16 @@ class Lease:
         """Return when everything would be left again, if nobody spent any more."""
         return (self.burst - left) / self.pace_s if self.pace_s else 0.0
 
+    def _lapse(self, now: float) -> None:
+        """Give up what Redis counts as spent by now, with what requests under way have of it."""
+        if now < self.until:
+            return
+        self.held = 0
+        # Permits are told of again instead, as is what was taken while Redis was away.
+        if self.pace_s and self.until > -math.inf:
+            self.term += self.out > 0
+            self.out = 0
+
     def _balance(self, now: float) -> int:
         """Return what is left or, below zero, owed."""
         heard = self._heard
@@ -220,17 +253,28 @@ class Lease:
 
     def _take_in(self, now: float, ask: Ask, grant: Grant) -> None:
         self.held += grant.units
+        self._told += grant.units
         self.extra -= ask.extra
         self._heard, self.heard_at = grant, now
         if self.held and self.extra:
             from_held = min(self.held, self.extra)
             self.held -= from_held
             self.extra -= from_held
-        if ask.wanted and not grant.units:
-            # While others hold some, they may give it back: who waits asks again.
-            self.dry_until = now + DRY_S if grant.others == 0 else -math.inf
-        elif grant.units:
-            self.dry_until = -math.inf
+        if ask.wanted:
+            self._count_denial(now, ask, grant)
+
+    def _count_denial(self, now: float, ask: Ask, grant: Grant) -> None:
+        """Be dry once nothing was granted and nothing is given back any more."""
+        if grant.units:
+            self._dry_until = self._denied_at = -math.inf
+            return
+        if now - self._denied_at >= GIVE_BACK_S:
+            self._denied_since = now
+        self._denied_at = now
+        # While others hold some, they may give it back: who waits asks again.
+        if grant.others == 0 or now - self._denied_since >= GIVE_BACK_S:
+            self._denied, self._dry_until = ask.least, now + DRY_S
+            self._denied_at = -math.inf
 
     def _target(self, now: float) -> int:
         """Return how many units to keep at hand, from what was spent lately."""
@@ -239,11 +283,21 @@ class Lease:
         passed_s = max(now - self._stated_at, 1e-6) / HABIT_S
         fading = math.exp(-passed_s)
         self._rate = self._rate * fading + self._used / HABIT_S * (1 - fading) / passed_s
+        if self._used:
+            self._used_at = now
         self._used, self._stated_at = 0, now
-        ahead = self._rate * AHEAD_S
-        if now < self._yield_until or ahead < LEAST_AHEAD:
+        if now < self._yield_until:
             return 0
-        return min(math.ceil(ahead), self.limit.burst)
+        ahead = self._rate * AHEAD_S
+        habit = math.ceil(ahead) if ahead >= LEAST_AHEAD else 0
+        return min(max(habit, self._kept(now)), self.limit.burst)
+
+    def _kept(self, now: float) -> int:
+        """Return how many units to keep at hand between bursts."""
+        heard = self._heard
+        if heard is None or 2 * heard.left < self.burst or now - self._used_at >= KEPT_FOR_S:
+            return 0
+        return self.burst // KEPT_PART
 
     def _since_us(self, now: float) -> int:
         return max(int((now - self.heard_at) * MICRO), 0)

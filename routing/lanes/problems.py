@@ -256,7 +256,11 @@ def _retry_after(seconds: float | None) -> dict[str, str]:
 _AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
-_ENUM = re.compile(r"^Invalid enum value ", re.DOTALL)
+_BOUND = re.compile(r"^Expected `(?P<kind>\w+)` (of length )?(?P<sign>[<>])=? ")
+_SIZES = {
+    "str": ("text", "short", "long"), "array": ("list", "short", "long"),
+    "object": ("object", "small", "large"),
+}  # fmt: skip
 
 
 def bad_request(exc: msgspec.ValidationError, contract: type[msgspec.Struct]) -> BadRequest:
@@ -275,6 +279,10 @@ def bad_request(exc: msgspec.ValidationError, contract: type[msgspec.Struct]) ->
         name = missing.group("name")
         pointer = f"{pointer}/{_escape(name)}"
         what, remedy = f"The field '{name}' is required.", f"Add '{name}'."
+    elif bound := _BOUND.match(what):
+        noun, less, more = _SIZES.get(bound["kind"], ("number", "small", "large"))
+        what = f"The {noun} is too {less if bound['sign'] == '>' else more}."
+        remedy = _choices(contract, path)
     else:
         what, remedy = f"{what}.", _choices(contract, path)
     one = ProblemField(pointer, what, remedy)
@@ -318,12 +326,19 @@ def _choices(contract: type[msgspec.Struct], path: str) -> str:
     found = _type_at(contract, path)
     if isinstance(found, msgspec.inspect.LiteralType):
         return f"Use one of: {', '.join(str(v) for v in found.values)}."
-    bounds = [
-        f"{word} {getattr(found, name)}"
-        for name, word in (("ge", "at least"), ("le", "at most"), ("min_length", "length at least"))
-        if getattr(found, name, None) is not None
-    ]
-    return f"Must be {' and '.join(bounds)}." if bounds else "Correct its type or value."
+    for least, most, unit in (("ge", "le", ""), ("min_length", "max_length", " in length")):
+        told = _range(getattr(found, least, None), getattr(found, most, None))
+        if told:
+            return f"Use {told}{unit}."
+    return "Correct its type or value."
+
+
+def _range(least: float | None, most: float | None) -> str:
+    if least is not None and most is not None:
+        return f"{least}" if least == most else f"{least} to {most}"
+    if least is not None:
+        return f"at least {least}"
+    return "" if most is None else f"at most {most}"
 
 
 def _type_at(contract: type[msgspec.Struct], path: str) -> Any:

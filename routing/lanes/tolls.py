@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from routing.engine.catalog import PolicyDocument
     from routing.engine.rate_lease import Lease
 
-# A request whose lease is dry waits for Redis, or for what other workers hold, no longer than this.
-LONGEST_WAIT_S = 0.05
+# A request that is short of units looks so often whether Redis still answers.
+LOOK_S = 0.05
 # Redis that has said nothing for so long is taken to be away.
-SILENCE_S = 0.25
+SILENCE_S = 0.5
+# A request gets its units within this, or what is left is too little for it.
+LONGEST_WAIT_S = 1.0
 
 
 class Passage:
@@ -47,7 +49,7 @@ class Toll:
 
     def __init__(
         self,
-        tokens: list[tuple["Lease", int]],
+        tokens: list[tuple["Lease", int, int]],
         streams: tuple["Lease", ...],
         hurry: Callable[["Lease"], None],
     ) -> None:
@@ -55,12 +57,12 @@ class Toll:
 
     def settle(self, tokens: int) -> None:
         """Give back what was not used, and owe what was used beyond the estimate."""
-        for lease, taken in self._tokens:
-            lease.settle(taken, tokens)
+        for lease, taken, term in self._tokens:
+            lease.settle(taken, tokens, term)
             if lease.extra:
                 self._hurry(lease)
         for lease in self._streams:
-            lease.settle(1, 0)
+            lease.settle(1, 0, lease.term)
 
 
 class Tolls:
@@ -133,9 +135,9 @@ class Tolls:
         for lease in passage.requests:
             if lease.spend(1):
                 self._keeper.hurry(lease)
-        taken = [(one, one.price(tokens)) for one in passage.tokens] if tokens else []
+        taken = [(one, one.price(tokens), one.term) for one in passage.tokens] if tokens else []
         permits = passage.streams if stream else ()
-        for lease, price in taken:
+        for lease, price, _ in taken:
             if lease.take(price):
                 self._keeper.hurry(lease)
         for lease in permits:
@@ -144,35 +146,32 @@ class Tolls:
         return Toll(taken, permits, self._keeper.hurry)
 
     async def _wait(self, passage: Passage, tokens: int, *, stream: bool) -> None:
-        """Return once every lease holds enough; raises RateLimited when that is not soon."""
+        """Return once every lease holds enough; raises RateLimited when Redis says it will not.
+
+        A late answer is no refusal: this worker, or Redis, may be held up by a busy machine.
+        """
         began = now = self._clock()
+        looks = 0
         while short := self._short(passage, tokens, now, stream=stream):
             for lease, units in short:
-                if now < lease.dry_until:
+                if lease.dry(units, now) or _too_late(lease, units, now - began, now):
                     raise self._refusal(lease, units, now)
-            silent_s = self._keeper.silent_s()
-            if silent_s >= SILENCE_S and now - began >= LONGEST_WAIT_S:
+            # Looked for twice, since what Redis said may lie unread after a pause of this worker.
+            looks = looks + 1 if self._keeper.silent_s() >= SILENCE_S else 0
+            if looks > 1:
                 self._keeper.lose()
-                began, silent_s = now, 0.0
-            # Redis that has not said a word yet is waited for longer.
-            patience_s = SILENCE_S if silent_s >= now - began > 0 else LONGEST_WAIT_S
-            left_s = began + patience_s - now
-            if left_s <= 0:
-                lease, units = short[0]
-                lease.dry_until = now + LONGEST_WAIT_S
-                raise self._refusal(lease, units, now)
-            await self._asked(short, left_s)
+            await self._asked(short)
             now = self._clock()
 
-    async def _asked(self, short: list[tuple["Lease", int]], left_s: float) -> None:
-        """Ask for what is short, and wait for news of any of it."""
+    async def _asked(self, short: list[tuple["Lease", int]]) -> None:
+        """Ask for what is short, and wait a little for news of any of it."""
         news = asyncio.Event()
         for lease, units in short:
             lease.waiting.append(units)
             self._woken.setdefault(lease.limit.id, set()).add(news)
             self._keeper.hurry(lease)
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(LOOK_S):
                 if not self._keeper.degraded:
                     await news.wait()  # without Redis, the share has answered at once
         except TimeoutError:
@@ -188,6 +187,11 @@ class Tolls:
 
     def _refusal(self, lease: "Lease", units: int, now: float) -> RateLimited:
         return RateLimited(lease.limit, max(lease.wait_s(now, units), 0.001))
+
+
+def _too_late(lease: "Lease", units: int, waited_s: float, now: float) -> bool:
+    """Return True if others always were faster: their requests are smaller than what is left."""
+    return waited_s >= LONGEST_WAIT_S and lease.left(now) < units
 
 
 def _ready(passage: Passage, tokens: int, now: float, *, stream: bool) -> bool:

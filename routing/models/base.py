@@ -45,6 +45,14 @@ class Follows:
         return hash(self.rule)
 
 
+def follow(rule: Callable[[Any], None], row: models.Model, field: str) -> None:
+    """Hold a field against a rule; raises ValidationError naming the field."""
+    try:
+        rule(getattr(row, field))
+    except ValueError as exc:
+        raise ValidationError({field: str(exc)}) from exc
+
+
 def choices(values: Iterable[str]) -> list[tuple[str, str]]:
     return [(value, value.capitalize()) for value in values]
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
-from routing.models.base import Follows, PolicyQuerySet
+from routing.models.base import Follows, PolicyQuerySet, follow
 from routing.models.limits import Limited, limits_in_range
 from routing.models.tenant import Tenant
 from routing.policy import rules
@@ -49,3 +49,6 @@ class ApiKey(Limited):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        follow(rules.zoned, self, "expires_at")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models import Q
 
-from routing.models.base import Follows, PolicyQuerySet
+from routing.models.base import Follows, PolicyQuerySet, follow
 from routing.models.model import Model
 from routing.policy import rules
 from routing.policy.tables import moment
@@ -62,3 +62,6 @@ class Price(models.Model):
     def __str__(self) -> str:
         since: datetime = self.valid_from
         return f"{self.model}@{moment(since)}"
+
+    def clean(self) -> None:
+        follow(rules.zoned, self, "valid_from")

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from telemetry.api.period import PeriodQuery
-from telemetry.api.problem import PROBLEMS, DatabaseAway
+from telemetry.api.problem import NOT_YOURS, PROBLEMS, DatabaseAway
 from telemetry.api.scope import tenant_for
 from telemetry.export import exported
 
@@ -64,6 +64,7 @@ class RequestsExportView(APIView):
         responses={
             (200, MEDIA_TYPES["csv"]): OpenApiTypes.STR,
             (200, MEDIA_TYPES["parquet"]): OpenApiTypes.BINARY,
+            **NOT_YOURS,
             **PROBLEMS,
         },
     )

@@ -30,6 +30,7 @@ class ControlProblemSerializer(serializers.Serializer[Any]):
 NOT_YOURS = {(403, PROBLEM_TYPE): ControlProblemSerializer}
 PROBLEMS = {
     (400, PROBLEM_TYPE): ControlProblemSerializer,
+    (401, PROBLEM_TYPE): ControlProblemSerializer,
     (503, PROBLEM_TYPE): ControlProblemSerializer,
 }
 

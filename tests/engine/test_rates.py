@@ -26,7 +26,7 @@ class Worker:
     offset_s: float
     drift: float
     unheard: list[tuple[float, Ask, Grant]] = field(default_factory=list)
-    under_way: list[tuple[int, int]] = field(default_factory=list)  # (taken at, units)
+    under_way: list[tuple[int, int, int]] = field(default_factory=list)  # (at, units, term)
 
     def clock(self, now_us: int) -> float:
         return self.offset_s + (now_us - START_US) / 1e6 * self.drift
@@ -75,13 +75,13 @@ class Fleet:
     def take(self, worker: Worker, now: float, units: int) -> None:
         if worker.lease.has(units, now):
             worker.lease.take(units)
-            worker.under_way.append((self.now_us, units))
+            worker.under_way.append((self.now_us, units, worker.lease.term))
 
     def settle(self, worker: Worker, now: float, units: int) -> None:
         if worker.under_way:
-            at_us, taken = worker.under_way.pop()
+            at_us, taken, term = worker.under_way.pop()
             used = min(units - 1, taken)
-            worker.lease.settle(taken, used)
+            worker.lease.settle(taken, used, term)
             self.spent.append((at_us, used))
 
     def ask(self, worker: Worker, now: float, units: int) -> None:
@@ -114,7 +114,7 @@ class Fleet:
 
     def crash(self, worker: Worker, now: float, units: int) -> None:
         """Whatever was under way was spent; another worker begins with nothing."""
-        self.spent += worker.under_way
+        self.spent += [(at_us, taken) for at_us, taken, _ in worker.under_way]
         place = self.workers.index(worker)
         self.workers[place] = self._born(self._births, worker.offset_s, worker.drift)
         self._births += 1

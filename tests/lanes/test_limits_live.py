@@ -2,13 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from tests.service import LiveService, running
 LIMITS = """
 tenants:
   - {name: acme, requests_per_minute: 240}
+  - {name: ample, requests_per_minute: 100000}
+  - {name: daily, requests_per_day: 50}
   - {name: free}
 """
 ASK = {"taskType": "completion", "requirements": {"maxTokens": 5}}
@@ -30,7 +34,17 @@ pytestmark = pytest.mark.timeout(120)  # the whole service starts and stops
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     home = tmp_path_factory.mktemp("limits") / "home"
     with running(home, WEB_WORKERS="2") as live:
+        file = home / "limits.yaml"
+        file.write_text(LIMITS)
+        command(live, "policy", "apply", str(file))
         yield live
+
+
+@pytest.fixture(scope="module")
+def keys(service: LiveService) -> dict[str, str]:
+    made = {tenant: token(service, tenant) for tenant in ("acme", "ample", "daily", "free")}
+    time.sleep(1.5)  # every process has the policy by then
+    return made
 
 
 def command(service: LiveService, *words: str, stdin: str = "") -> str:
@@ -67,13 +81,13 @@ def ask(service: LiveService, key: str) -> Answer:
         return Answer(answer.status, told, json.loads(answer.read()))
 
 
-def test_the_fleet_as_one_keeps_a_limit(service: LiveService, tmp_path: Path) -> None:
-    file = tmp_path / "limits.yaml"
-    file.write_text(LIMITS)
-    command(service, "policy", "apply", str(file))
-    keys = {tenant: token(service, tenant) for tenant in ("acme", "free")}
-    time.sleep(1.5)  # every process has the policy by then
+def burst(service: LiveService, key: str, size: int) -> Counter[int]:
+    """Ask `size` times at once and return how often each status was answered."""
+    with ThreadPoolExecutor(size) as pool:
+        return Counter(pool.map(lambda _: ask(service, key).status, range(size)))
 
+
+def test_the_fleet_as_one_keeps_a_limit(service: LiveService, keys: dict[str, str]) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor(CALLERS) as pool:
         answers = list(pool.map(lambda _: ask(service, keys["acme"]), range(400)))
@@ -93,3 +107,32 @@ def test_the_fleet_as_one_keeps_a_limit(service: LiveService, tmp_path: Path) ->
     assert "ratelimit-limit" not in unlimited.headers
     shown = command(service, "limits")
     assert re.search(r"tenant acme +requests per minute +240 +2[34]\d", shown)
+
+
+@contextmanager
+def busy_machine(spinners: int) -> Iterator[None]:
+    """Keep more processes busy than there are cores."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    running_ = [subprocess.Popen(spin) for _ in range(spinners)]
+    try:
+        yield
+    finally:
+        for one in running_:
+            one.kill()
+            one.wait()
+
+
+@pytest.mark.parametrize("spinners", [0, 6])
+def test_a_limit_hardly_used_refuses_no_burst(
+    service: LiveService, keys: dict[str, str], spinners: int
+) -> None:
+    with busy_machine(spinners):
+        for size in (1, 5, 20, 40):
+            time.sleep(3)
+            assert burst(service, keys["ample"], size) == {200: size}
+
+
+def test_a_burst_gets_all_of_a_limit_and_no_more(
+    service: LiveService, keys: dict[str, str]
+) -> None:
+    assert burst(service, keys["daily"], 80) == {200: 50, 429: 30}

@@ -16,7 +16,7 @@ from routing.models import ApiKey, Budget, HostCost, Price, Savings, Tenant
 from routing.policy import tokens
 from routing.policy.export import document_from_orm
 from routing.policy.issuing import create_key
-from tests.policy.catalogue import a_model
+from tests.policy.catalogue import a_model, an_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -110,6 +110,20 @@ def test_a_price_has_a_date(admin_client: Client) -> None:
     assert document_from_orm().prices[0].output_per_1k_usd == Decimal("0.0006")
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "1900-01-01", "9999-12-31"])
+def test_a_date_that_no_policy_file_may_have_is_refused(
+    admin_client: Client, acme: Tenant, day: str
+) -> None:
+    price = {"model": a_model().pk, "valid_from_0": day, "valid_from_1": "00:00:00",
+             "input_per_1k_usd": "1", "output_per_1k_usd": "1", "per_request_usd": "0"}  # fmt: skip
+    key = {"name": "ci", "tenant": acme.pk, "enabled": "on", "expires_at_0": day,
+           "expires_at_1": "00:00:00", "allowed_models": ""}  # fmt: skip
+    for noun, form in (("price", price), ("apikey", key)):
+        refused = complaints(admin_client.post(url(noun, "add"), form))
+        assert "Write a year from 2000 to 2199." in refused
+    assert (Price.objects.count(), ApiKey.objects.count()) == (0, 0)
+
+
 BUDGET = {
     "name": "b", "scope": "tenant", "subject": "acme", "period": "month", "time_zone": "UTC",
     "limit_usd": "12.5", "hard": "on", "thresholds": "50,100", "when_exhausted": "refuse",
@@ -169,3 +183,38 @@ def test_every_page_opens(admin_client: Client, acme: Tenant, noun: str) -> None
     assert admin_client.get(url(noun, "change", row.pk)).status_code == 200
     if noun != "savings":
         assert admin_client.get(url(noun, "add")).status_code == 200
+
+
+@pytest.mark.parametrize("noun", ["tenant", "apikey", "model", "endpoint", "budget"])
+def test_a_name_that_others_go_by_stays(admin_client: Client, acme: Tenant, noun: str) -> None:
+    key, _ = create_key(name="ci", tenant=acme, actor="ada")
+    budget = Budget.objects.create(name="b", scope="tenant", subject="acme", limit_usd=5)
+    rows: dict[str, Any] = {"tenant": acme, "apikey": key, "model": a_model(),
+                            "endpoint": an_endpoint(), "budget": budget}  # fmt: skip
+    row, before = rows[noun], rows[noun].name
+    page = admin_client.get(url(noun, "change", row.pk))
+    assert "name" not in page.context["adminform"].form.fields
+    assert "The name stays" in page.content.decode()
+    admin_client.post(url(noun, "change", row.pk), {"name": "renamed"})
+    row.refresh_from_db()
+    assert row.name == before
+    assert "name" in admin_client.get(url(noun, "add")).context["adminform"].form.fields
+
+
+@pytest.mark.parametrize("noun", ["tenant", "apikey"])
+def test_a_limit_of_nothing_is_refused(admin_client: Client, acme: Tenant, noun: str) -> None:
+    key, _ = create_key(name="ci", tenant=acme, actor="ada")
+    page = url(noun, "change", acme.pk if noun == "tenant" else key.pk)
+    form = {"share": "1", "enabled": "on", "allowed_models": "", "requests_per_minute": "0"}
+    refused = complaints(admin_client.post(page, form))
+    assert "Ensure this value is greater than or equal to 1." in refused
+    assert "no limits" in refused
+
+
+@pytest.mark.parametrize("change", [{"time_zone": "Mars/Base"}, {"limit_usd": "-1"}])
+def test_a_wrong_change_of_a_budget_is_refused(
+    admin_client: Client, acme: Tenant, change: dict[str, str]
+) -> None:
+    budget = Budget.objects.create(name="b", scope="tenant", subject="acme", limit_usd=5)
+    page = url("budget", "change", budget.pk)
+    assert "$0.00 of $5.00 spent" in complaints(admin_client.post(page, {**BUDGET, **change}))
