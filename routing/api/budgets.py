@@ -11,8 +11,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from routing.engine.catalog import BUDGET_PERIODS, BUDGET_SCOPES, WHEN_EXHAUSTED
-from routing.treasury.report import Standing, standings
+from routing.treasury.report import Standing, of_tenant, standings
 from telemetry.api.problem import PROBLEMS, DatabaseAway
+from telemetry.api.scope import tenant_for
 
 
 class BudgetPointSerializer(serializers.Serializer[Any]):
@@ -55,14 +56,19 @@ class BudgetsSerializer(serializers.Serializer[Any]):
 
 
 class BudgetsView(APIView):
-    """Every enabled budget by name, with what is spent, held and to be expected."""
+    """Every enabled budget by name, with what is spent, held and to be expected.
+
+    With an API key: those of its tenant, of the tenant's keys, and those that count all requests.
+    """
 
     @extend_schema(
         operation_id="budgets", tags=["status"], responses={200: BudgetsSerializer, **PROBLEMS}
     )
     def get(self, request: Request) -> Response:
+        tenant = tenant_for(request)
         try:
-            rows = [_row(one) for one in standings(dt.datetime.now(dt.UTC))]
+            budgets = None if tenant is None else of_tenant(tenant)
+            rows = [_row(one) for one in standings(dt.datetime.now(dt.UTC), budgets)]
         except DatabaseError as exc:
             raise DatabaseAway from exc
         return Response({"budgets": rows, "total": len(rows)})

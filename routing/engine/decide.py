@@ -133,6 +133,10 @@ def _decide_named(policy: Policy, state: FleetState, need: Need, now: float) -> 
     named = _admitted(policy, state, own, need, now)
     if named:
         return Decision(need, named, len(named))
+    refused = _nobody(policy, state, need, own, now)
+    if refused.only_because("price_unknown") and not policy.has_chain(name):
+        # No failure that passes: the caller is told, rather than answered by another for ever.
+        raise refused
     chain = [policy.by_model.get(model, []) for model in policy.chain_for(name, need.task)]
     stand_ins = [s for offered in chain for s in _admitted(policy, state, offered, need, now)]
     if stand_ins:
@@ -194,7 +198,11 @@ def _nobody(
         for row in rows
         if row.rejection and row.rejection.reason == "breaker_open"
     ]
-    return NoCandidate(refused, retry_after_s=min(waits, default=None))
+    return NoCandidate(
+        refused,
+        retry_after_s=min(waits, default=None),
+        cost_limited=need.cost_limit_nusd is not None,
+    )
 
 
 def alternatives(policy: Policy, decision: Decision) -> list[str]:

@@ -54,9 +54,14 @@ class NoCandidate(RoutingError):
     code = "no_model_available"
 
     def __init__(
-        self, rejections: tuple[Rejection, ...], retry_after_s: float | None = None
+        self,
+        rejections: tuple[Rejection, ...],
+        retry_after_s: float | None = None,
+        *,
+        cost_limited: bool = True,
     ) -> None:
         super().__init__(f"No model can take this request ({len(rejections)} considered).")
+        self.cost_limited = cost_limited  # by the caller; else, if at all, by budgets alone
         self.rejections = rejections
         self.retry_after_s = retry_after_s
 

@@ -258,6 +258,10 @@ class Policy:
         chain = self._chain_for_model.get(model) or self._chain_for_task.get(task)
         return chain.models if chain else ()
 
+    def has_chain(self, model: str) -> bool:
+        """Return True if an admin said who stands in for this very model."""
+        return model in self._chain_for_model
+
     def find_model(self, name: str) -> str | None:
         """Return the catalogue's name for what the caller wrote; `x` also finds `x:latest`."""
         for spelling in (name, f"{name}:latest", name.removesuffix(":latest")):

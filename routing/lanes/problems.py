@@ -53,6 +53,7 @@ TITLES: dict[str, str] = {
     "budget_exhausted": "A budget has too little left",
     "budget_unreachable": "What is left of a budget cannot be told now",
     "cost_limit_exceeded": "Every model could cost more than the limit",
+    "price_unknown": "No model that could answer has a known price",
     "context_length_exceeded": "The prompt fits no model's context",
     "not_allowed": "The API key may not use the model",
     "invalid_api_key": "There is no valid API key",
@@ -203,6 +204,12 @@ def _no_candidate(exc: NoCandidate) -> Failure:
         for r in exc.rejections
         if r.reason != "capability"
     )[:MAX_CANDIDATES_TOLD]
+    if exc.only_because("price_unknown") and not exc.cost_limited:
+        detail = (
+            "A budget limits what may be spent, and no model that could answer has a known price;"
+            " give it one in the policy, or name another model."
+        )
+        return Failure(402, "price_unknown", detail, candidates=told)
     if exc.only_because("cost_limit", "price_unknown"):
         detail = "Every model that could answer may cost more than costLimit; raise it."
         at = ProblemField("/requirements/costLimit", "Too low for every model.", "Raise it.")

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db.models import Q
+
 from routing.engine.catalog import BudgetSpec
 from routing.engine.money import to_nusd
 from routing.engine.windows import Window, window_of
-from routing.models import Budget, BudgetSpend, BudgetWindow
+from routing.models import ApiKey, Budget, BudgetSpend, BudgetWindow
 
 # Earlier than this into a period, what was spent says nothing about its end.
 LEAST_ELAPSED_S = 60.0
@@ -63,6 +65,13 @@ def standings(now: dt.datetime, budgets: Sequence[Budget] | None = None) -> list
         _standing(spec, window, stored.get(UUID(bytes=window.id)), series, now)
         for spec, window in zip(specs, windows, strict=True)
     ]
+
+
+def of_tenant(tenant: str) -> list[Budget]:
+    """Return the enabled budgets that a tenant may see: its own, its keys', and everybody's."""
+    own = Q(scope="tenant", subject=tenant)
+    keys = Q(scope="key", subject__in=ApiKey.objects.filter(tenant__name=tenant).values("name"))
+    return list(Budget.objects.filter(own | keys | Q(scope="all"), enabled=True))
 
 
 def _standing(

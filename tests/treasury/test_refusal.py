@@ -29,6 +29,7 @@ from tests.treasury.fleet import LONG_AGO, Worker, budget, each, limited, ship, 
 
 CENT = 10**7
 Start = Callable[..., Awaitable[Worker]]
+OF_ALPHA = {"for_model": "alpha:1b"}
 CHATTING = {"model": "alpha:1b", "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -106,8 +107,23 @@ async def test_a_model_without_a_price_is_refused_and_never_free(
     base = document((priced(ALPHA, None),), (at(host.url),))
     worker = await start(replace(base, budgets=(budget("5"),), version=1))
     heard = await worker.ask()
-    assert heard.status in (402, 503)
+    assert (heard.status, heard.json["code"]) == (402, "price_unknown")
     assert heard.json["candidates"][0]["reason"] == "price_unknown"
+
+
+@pytest.mark.parametrize(("told", "status"), [({"for_task": "completion"}, 402), (OF_ALPHA, 200)])
+async def test_a_named_model_without_a_price_is_replaced_by_its_own_chain_only(
+    start: Start, host: SimulatedHost, told: dict[str, Any], status: int
+) -> None:
+    chain = ChainSpec(name="then", models=("beta:1b",), **told)
+    base = document((priced(ALPHA, None), BETA), (at(host.url),), chains=(chain,))
+    worker = await start(replace(base, budgets=(budget("5"),), version=1))
+    heard = await worker.stage.post(CHAT, CHATTING)
+    assert heard.status == status
+    if status == 200:
+        assert heard.json["model"] == "beta:1b"
+    else:
+        assert heard.json["error"]["code"] == "price_unknown"
 
 
 async def test_the_answers_tokens_are_charged_and_the_rest_is_free_again(

@@ -9,14 +9,17 @@ from uuid import UUID
 import pytest
 from django.test import Client
 
+from orchestra_site import access
+from routing.engine.callers import Caller
 from routing.engine.catalog import BudgetSpec, PolicyDocument
 from routing.engine.windows import window_of
-from routing.models import Budget, BudgetAlert, BudgetSpend, BudgetWindow
+from routing.models import ApiKey, Budget, BudgetAlert, BudgetSpend, BudgetWindow, Tenant
 from routing.policy.database import in_thread
 from routing.treasury.conductor import Thresholds
 from routing.treasury.report import forecast_nusd, standings
 from telemetry.database import AsyncConnection, connect
 from telemetry.events import CostThresholdExceeded
+from tests.cast import key_for
 
 NOON = dt.datetime(2026, 11, 15, 12, tzinfo=dt.UTC)
 
@@ -52,6 +55,26 @@ def test_the_api_says_what_is_spent_held_and_left(client: Client) -> None:
     assert team["window_end"] > team["window_start"]
     assert not team["exhausted"]
     assert (other["forecast_usd"], other["window_end"]) == (None, None)
+
+
+@pytest.mark.django_db
+def test_a_key_sees_its_own_tenants_budgets_and_everybodys(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("acme", "rival"):
+        tenant = Tenant.objects.create(name=name)
+        digest = key_for(f"ao_{name}").digest
+        ApiKey.objects.create(name=f"{name}-ci", tenant=tenant, prefix="ao_", digest=digest)
+        stored(f"{name}-money", scope="tenant", subject=name)
+        stored(f"{name}-ci-money", scope="key", subject=f"{name}-ci")
+        stored(f"{name}-tag-money", scope="tag", subject=name)
+    stored("everything")
+    monkeypatch.setattr(access, "identify", lambda sent: Caller(tenant="acme", key="acme-ci"))
+    path = "/api/v1/ai/budgets"
+    own = client.get(path, headers={"authorization": "Bearer ao_acme"}).json()
+    names = [budget["name"] for budget in own["budgets"]]
+    assert names == ["acme-ci-money", "acme-money", "everything"]
+    assert client.get(path).json()["total"] == 7
 
 
 @pytest.mark.django_db
