@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from telemetry.live import LIVE_GROUP, live_snapshot
 
+NOTHING_THERE = 4404
 TRY_AGAIN_LATER = 1013  # RFC 6455's registry; the page backs off and comes again
 
 log = logging.getLogger(__name__)
@@ -52,3 +53,15 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # no type
 
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(LIVE_GROUP, self.channel_name)
+
+
+async def nowhere(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """Close with 4404 what was opened at a path that does not exist."""
+    # Accepted first: a refused handshake hides the code from the browser.
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": NOTHING_THERE})

@@ -24,7 +24,7 @@ CODES: dict[int, str] = {
     406: "not_acceptable",
     413: "body_too_large",
     415: "unsupported_media_type",
-    429: "rate_limited",
+    429: "rate_limit_exceeded",
     503: "database_unavailable",
 }
 
@@ -90,7 +90,8 @@ def refusal(request: HttpRequest, failure: Failure) -> HttpResponse:
 
 
 def _plain(request: HttpRequest, failure: Failure) -> HttpResponse:
-    path = request.path
+    # Whoever mistyped an API's path is a program all the same.
+    path = "/" + request.path.lstrip("/").lower()
     if not path.startswith(("/api/", "/v1/")):
         return HttpResponse(f"{failure.detail}\n", status=failure.status, content_type="text/plain")
     reply = error_reply(failure, None) if path.startswith("/v1/") else Reply.problem(failure)

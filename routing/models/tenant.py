@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
@@ -38,3 +39,12 @@ class Tenant(Limited):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        # Only what is new: whoever exists may be edited.
+        if not self._state.adding:
+            return
+        twin = rules.lookalike(self.name, Tenant.objects.values_list("name", flat=True))
+        if twin is not None:
+            told = f"There is a tenant {twin} already; take a name that is not mistaken."
+            raise ValidationError({"name": told})

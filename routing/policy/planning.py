@@ -22,6 +22,7 @@ class Plan:
         self.errors: list[Problem] = [*parsed.problems, *self._repeated()]
         self.after = self._merged()
         self.errors += self._twins()
+        self.errors += self._lookalikes()
         self.errors += self._dangling()
         self.errors += self._listed_chains()
         self.errors += self._other_chains()
@@ -65,6 +66,14 @@ class Plan:
                 if path is not None:
                     message = f"{twin} and {name} are the same model; keep one of them."
                     yield Problem(f"{path}.name", message)
+
+    def _lookalikes(self) -> Iterator[Problem]:
+        for name in self.after.tenants:
+            path = self._path("tenants", name)
+            twin = rules.lookalike(name, self.after.tenants)
+            if path is not None and twin is not None and name not in self.before.tenants:
+                message = f"There is a tenant {twin} already; take a name that is not mistaken."
+                yield Problem(f"{path}.name", message)
 
     def _dangling(self) -> Iterator[Problem]:
         for name, offering in self.after.offerings.items():

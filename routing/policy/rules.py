@@ -6,7 +6,7 @@ A chain rule sees the models too and returns every problem it finds.
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -174,8 +174,8 @@ def time_zone(value: str) -> None:
 
 
 def thresholds(value: Collection[int]) -> None:
-    if len(value) > MOST_THRESHOLDS or len(set(value)) < len(value):
-        raise ValueError(f"Name each threshold once, at most {MOST_THRESHOLDS}.")
+    if len(value) > MOST_THRESHOLDS or list(value) != sorted(set(value)):
+        raise ValueError(f"Name each threshold once, the least first, at most {MOST_THRESHOLDS}.")
 
 
 def subject(value: str) -> None:
@@ -247,6 +247,12 @@ FIELD_RULES: dict[tuple[type, str], Rule] = {
     (BudgetSpec, "thresholds"): thresholds,
     (SavingsSpec, "baseline"): subject,
 }
+
+
+def lookalike(name: str, others: Iterable[str]) -> str | None:
+    """Return another name that differs from this one in upper and lower case only."""
+    folded = name.casefold()
+    return next((one for one in others if one != name and one.casefold() == folded), None)
 
 
 def budget_subject(scope: str, subject: str) -> Iterator[Problem]:

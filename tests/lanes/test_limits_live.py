@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ tenants:
   - {name: acme, requests_per_minute: 240}
   - {name: ample, requests_per_minute: 100000}
   - {name: daily, requests_per_day: 50}
+  - {name: mortal, requests_per_day: 200}
   - {name: free}
 """
 ASK = {"taskType": "completion", "requirements": {"maxTokens": 5}}
@@ -42,7 +43,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
 
 @pytest.fixture(scope="module")
 def keys(service: LiveService) -> dict[str, str]:
-    made = {tenant: token(service, tenant) for tenant in ("acme", "ample", "daily", "free")}
+    made = {
+        tenant: token(service, tenant) for tenant in ("acme", "ample", "daily", "mortal", "free")
+    }
     time.sleep(1.5)  # every process has the policy by then
     return made
 
@@ -136,3 +139,22 @@ def test_a_burst_gets_all_of_a_limit_and_no_more(
     service: LiveService, keys: dict[str, str]
 ) -> None:
     assert burst(service, keys["daily"], 80) == {200: 50, 429: 30}
+
+
+def test_a_killed_worker_lets_no_more_pass(service: LiveService, keys: dict[str, str]) -> None:
+    def status(_: int) -> int:
+        try:
+            return ask(service, keys["mortal"]).status
+        except (OSError, HTTPException):
+            return 0  # its worker died with it
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        asked = pool.map(status, range(300))
+        time.sleep(0.1)
+        service.child("web-0").kill()
+        told = Counter(asked)
+    assert set(told) <= {0, 200, 429}
+    assert told[0] <= CALLERS
+    # What it held is lost, and what it had passed but could not answer.
+    assert 100 <= told[200] <= 200
+    assert status(0) == 429

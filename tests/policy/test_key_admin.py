@@ -147,6 +147,7 @@ def test_a_budget_is_added(admin_client: Client, acme: Tenant) -> None:
         ({"time_zone": "Mars/Base"}, "Write a time zone's name"),
         ({"limit_usd": "-1"}, "An amount is dollars, from 0"),
         ({"thresholds": "50,50"}, "Name each threshold once"),
+        ({"thresholds": "80,50"}, "the least first"),
         ({"when_exhausted": "warn"}, "A hard budget cannot only warn"),
     ],
 )
@@ -218,3 +219,11 @@ def test_a_wrong_change_of_a_budget_is_refused(
     budget = Budget.objects.create(name="b", scope="tenant", subject="acme", limit_usd=5)
     page = url("budget", "change", budget.pk)
     assert "$0.00 of $5.00 spent" in complaints(admin_client.post(page, {**BUDGET, **change}))
+
+
+def test_a_tenant_is_not_mistaken_for_another(admin_client: Client, acme: Tenant) -> None:
+    form = {"name": "ACME", "share": "1", "enabled": "on", "allowed_models": ""}
+    refused = complaints(admin_client.post(url("tenant", "add"), form))
+    assert "There is a tenant acme already" in refused
+    form["share"] = "2"
+    assert admin_client.post(url("tenant", "change", acme.pk), form).status_code == 302

@@ -129,6 +129,11 @@ def test_pruning_takes_what_goes_with_it() -> None:
 
 
 WRONG: list[tuple[Callable[[str], str], str]] = [
+    (lambda f: f.replace("[90]", "[90, 50]"), "thresholds: Name each threshold once, the least"),
+    (
+        lambda f: f.replace("keys:", "  - name: ACME\nkeys:"),
+        "tenants[1].name: There is a tenant acme already",
+    ),
     (lambda f: f.replace("tenant: acme", "tenant: acne"), "keys[0].tenant: There is no tenant"),
     (lambda f: f.replace("[small]", "[smal]"), "allowed_models[0]: There is no model smal; did"),
     (lambda f: f.replace("subject: acme", "subject: acne"), "budgets[0].subject: There is no ten"),

@@ -186,9 +186,9 @@ def test_the_browsable_door_knows_its_caller(guarded: Guarded) -> None:
     assert named == {"qwen2.5:0.5b"}
 
 
-def feed(guarded: Guarded, **headers: str) -> Any:
-    """Return the first message of the live feed, or the code that it was closed with."""
-    url = guarded.url.replace("http", "ws", 1) + "/ws/live"
+def feed(guarded: Guarded, path: str = "/ws/live", **headers: str) -> Any:
+    """Return the first message of a feed, or the code that it was closed with."""
+    url = guarded.url.replace("http", "ws", 1) + path
     told = {"Origin": guarded.url, **headers}
     with connect(url, additional_headers=told, proxy=None) as socket:
         try:
@@ -204,6 +204,12 @@ def test_the_live_feed_asks_too(guarded: Guarded) -> None:
     assert feed(guarded, Cookie="orchestra_session=made-up") == 4401
     assert feed(guarded, Authorization=f"Bearer {guarded.token}") == "snapshot"
     assert feed(guarded, Cookie=cookie) == "snapshot"
+
+
+def test_a_feed_that_does_not_exist_is_closed(guarded: Guarded) -> None:
+    assert feed(guarded, "/ws/nothing") == 4401
+    for path in ("/ws/nothing", "/"):
+        assert feed(guarded, path, Authorization=f"Bearer {guarded.token}") == 4404
 
 
 def closed_with(socket: ClientConnection, limit_s: float = 10.0) -> int | None:

@@ -43,3 +43,10 @@ def test_strange_hosts_are_refused(client: Client) -> None:
 
 def test_no_path_of_the_api_redirects_a_post(client: Client) -> None:
     assert client.post("/api/v1/ai/select-model/", {}, "application/json").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["//api/v1/health", "/API/v1/health", "/V1/models"])
+def test_a_mistyped_path_of_the_api_is_answered_in_json(client: Client, path: str) -> None:
+    answer = client.get("/", PATH_INFO=path)
+    assert answer.status_code == 404
+    assert "json" in answer["Content-Type"]
