@@ -81,7 +81,20 @@ class Execution(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def it_asks_the_next(self, data: st.DataObject) -> None:
+        self._ask(data.draw(st.sampled_from(self.waiting)))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def it_asks_all_there_are(self, data: st.DataObject) -> None:
         request = data.draw(st.sampled_from(self.waiting))
+        while not request.over:
+            self._ask(request)
+            if request.calling is not None:
+                candidate, began = request.calling
+                request.calling = None
+                self.fleet.live(candidate.id).breaker.abandon(began)
+
+    def _ask(self, request: Request) -> None:
         fleet, need = self.fleet, request.decision.need
         fleet.now += 0.001  # no two calls begin at once
         candidate = next(request.order, None)
