@@ -259,7 +259,7 @@ def _whoever_is_left(
     policy: Policy, state: FleetState, need: Need, tried: set[str], clock: Clock
 ) -> Iterator[Candidate]:
     while True:
-        decision = _best_or_relaxed(policy, state, replace(need, exclude=frozenset(tried)), clock())
+        decision = _best_or_relaxed(policy, state, replace(need, exclude=need.exclude | tried), clock())
         if not decision.ranked:
             return
         tried.add(decision.chosen.id)
