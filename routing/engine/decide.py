@@ -259,7 +259,8 @@ def _whoever_is_left(
     policy: Policy, state: FleetState, need: Need, tried: set[str], clock: Clock
 ) -> Iterator[Candidate]:
     while True:
-        decision = _best_or_relaxed(policy, state, replace(need, exclude=need.exclude | tried), clock())
+        others = replace(need, exclude=need.exclude | tried)
+        decision = _best_or_relaxed(policy, state, others, clock())
         if not decision.ranked:
             return
         tried.add(decision.chosen.id)
