@@ -6,7 +6,7 @@ from routing.engine.decide import Decision
 from routing.engine.errors import NoCandidate
 from routing.lanes.exchange import Exchange
 from routing.lanes.job import Trail
-from routing.lanes.revival import revived
+from routing.lanes.revival import MOST_ROUNDS, revived
 from routing.lanes.runtime import Runtime
 
 # Why everybody refused may be over soon for these reasons only.
@@ -30,14 +30,18 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
     """
     await exchange.enter()
     end = runtime.clock() + (asked_ms or 0) / 1000
+    rounds = 0 if exchange.kind == "select" else MOST_ROUNDS
     while True:
         try:
             return exchange.decide()
         except NoCandidate as exc:
-            if exchange.kind != "select" and await revived(runtime, exchange.need):
+            if not any(r.reason == PASSING for r in exc.rejections):
+                raise
+            rounds -= 1
+            if rounds >= 0 and await revived(runtime, exchange.need):
                 continue
             wait_s = exc.retry_after_s
-            if wait_s is None or not any(r.reason == PASSING for r in exc.rejections):
+            if wait_s is None:
                 raise
             if runtime.clock() + wait_s > end or runtime.clock() >= end:
                 raise
