@@ -24,7 +24,7 @@ MANY = 10**11
 SPENDERS = f"""
 models:
 - name: {servers.MODEL}
-  capabilities: [completion, code]
+  capabilities: [completion, reasoning, code, analysis]
   quality_tier: good
   speed: fast
   ram_required_gb: 3.0
@@ -119,7 +119,7 @@ def _spent(url: str, token: str) -> float:
     while time.monotonic() < end:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             budgets = json.load(answer)["budgets"]
-        spent = max(float(budget["spentUsd"]) for budget in budgets)
+        spent = max(float(budget["spent_usd"]) for budget in budgets)
         if spent == before:
             return spent
         before = spent
