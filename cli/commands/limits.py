@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from cli.arguments import Parser
 from cli.commands.base import Command, Context, add_json
 from cli.errors import OK
 from cli.output import Cell, Console
@@ -46,13 +45,9 @@ def _row(one: Mapping[str, object]) -> list[Cell]:
     ]
 
 
-def _arguments(parser: Parser) -> None:
-    add_json(parser)
-
-
 COMMAND = Command(
     name="limits",
     summary="Show how much of each key's and tenant's limits is used.",
-    add_arguments=_arguments,
+    add_arguments=add_json,
     run=run,
 )

@@ -41,7 +41,7 @@ async def rounds(runtime: Runtime, job: Job) -> AsyncIterator[Iterator[Candidate
         asked = {f"{a.model}@{a.endpoint}" for a in job.trail.attempts}
         asked |= {f"{model}@{error.endpoint}" for model, error in job.trail.failures}
         need = replace(job.need, exclude=job.need.exclude | asked)
-        if is_over(runtime, job) or not await revived(runtime, need):
+        if is_over(runtime, job) or not await revived(runtime, need, job.deadline):
             return
         try:
             job.decision = decide(runtime.policy, runtime.state, need, runtime.clock())

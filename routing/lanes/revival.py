@@ -20,9 +20,12 @@ LOOK_EVERY_S = 0.05
 MOST_ROUNDS = 3
 
 
-async def revived(runtime: Runtime, need: Need) -> bool:
-    """Return True once somebody may be asked; False if nobody can be hoped for."""
-    end = runtime.clock() + WAIT_S
+async def revived(runtime: Runtime, need: Need, deadline: float) -> bool:
+    """Return True once somebody may be asked; False if nobody can be hoped for.
+
+    `deadline` is the request's, on the runtime's clock: the wait does not outlast it.
+    """
+    end = min(runtime.clock() + WAIT_S, deadline)
     while True:
         now = runtime.clock()
         able = _able(runtime, need)

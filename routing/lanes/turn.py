@@ -29,7 +29,9 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
     and as `engine.decide` does; without asking, at once.
     """
     await exchange.enter()
-    end = runtime.clock() + (asked_ms or 0) / 1000
+    began = runtime.clock()
+    end = began + (asked_ms or 0) / 1000
+    deadline = began + runtime.policy.profiles[exchange.need.priority].deadline_ms / 1000
     rounds = 0 if exchange.kind == "select" else MOST_ROUNDS
     while True:
         try:
@@ -38,7 +40,7 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
             if not any(r.reason == PASSING for r in exc.rejections):
                 raise
             rounds -= 1
-            if rounds >= 0 and await revived(runtime, exchange.need):
+            if rounds >= 0 and await revived(runtime, exchange.need, deadline):
                 continue
             wait_s = exc.retry_after_s
             if wait_s is None:

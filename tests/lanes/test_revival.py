@@ -7,6 +7,8 @@ import pytest
 
 from routing.engine import breaker as breakers
 from routing.engine.breaker import Breaker, BreakerState
+from routing.engine.need import Need
+from routing.lanes import revival
 from tests.cast import ALPHA, BETA, document
 from tests.fixtures_engines import SimulatedHost
 from tests.lanes.stage import CHAT, ROUTE, SELECT, SetStage, Stage, at
@@ -62,6 +64,17 @@ async def test_while_nobody_is_well_few_calls_are_made(stage: Stage, host: Simul
     assert len(called) <= 4, "a probe of each model, and its repetition"
     openings = {live.breaker.openings for live in stage.runtime.state.live}
     assert openings == {1}, "hastened, it opens for no longer than before"
+
+
+async def test_nobody_waits_for_a_probe_beyond_the_deadline(stage: Stage) -> None:
+    opened(stage)
+    runtime = stage.runtime
+    for live in runtime.state.live:
+        live.breaker.open_until = 0.0
+        live.breaker.hold(runtime.clock() + 60)  # another worker probes
+    began = runtime.clock()
+    assert not await revival.revived(runtime, Need(task="completion"), began + 0.2)
+    assert 0.2 <= runtime.clock() - began < 1.0
 
 
 @pytest.mark.parametrize(("ago_s", "reason"), [(0.2, "upstream_fault"), (5.0, "upstream_busy")])
