@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Collection
 from typing import Any
 
@@ -23,7 +24,9 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
     while running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+        # Never in step with a task that does something every second: it would be interrupted at
+        # the same point each time.
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_S * (1 + random.random() / 2))  # noqa: S311
 
 
 class Backoff:
