@@ -83,10 +83,13 @@ class Shipper:
             reader.release(batch)
             if dead and not await self._bury_all(dead, batch, reader, stop):
                 return
-            if batch.records:
+            if len(batch.records) == BATCH_RECORDS:
                 continue
             if stopping:
+                if batch.records:
+                    continue
                 return
+            # A transaction costs as much as a hundred records: they gather for the next.
             await pause(stop, POLL_S)
 
     def _dead(self) -> list[Path]:

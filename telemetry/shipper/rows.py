@@ -121,4 +121,10 @@ def _charges(charges: tuple[Charge, ...]) -> str:
 
 
 def _charge(charge: Charge) -> str:
-    return f'{{"lease":"{UUID(bytes=charge.lease)}","nusd":{charge.nusd}}}'
+    return f'{{"lease":"{_lease(charge.lease)}","nusd":{charge.nusd}}}'
+
+
+# Thousands of records are paid from the same lease.
+@lru_cache(maxsize=4096)
+def _lease(lease: bytes) -> str:
+    return str(UUID(bytes=lease))
