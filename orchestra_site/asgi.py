@@ -15,7 +15,7 @@ django_application = get_asgi_application()
 
 # Only now: these read Django's settings or models.
 from dashboard.routing import websocket_urlpatterns  # noqa: E402
-from orchestra_site import patience, probes  # noqa: E402
+from orchestra_site import collector, patience, probes  # noqa: E402
 from orchestra_site.access import WebSocketAccess  # noqa: E402
 from routing import plane  # noqa: E402
 from routing.lanes.door import LaneDoor, Receive, Scope, Send  # noqa: E402
@@ -63,6 +63,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 logger.exception("The data plane did not start")
                 await send({"type": "lifespan.startup.failed", "message": str(exc)})
                 return
+            collector.calm()
             await send({"type": "lifespan.startup.complete"})
         else:
             await plane.stop()

@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -15,12 +14,12 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
+from orchestra_site import collector
 from telemetry.jobs import Job, run_jobs
 from telemetry.waiting import pause
 
 GRACE_S = 3.0
 CATALOGUE_RETRY_S = 1.0
-GC_THRESHOLD = 50_000
 REDIS_LIMIT_S = 5.0  # a busy disk holds Redis up for a second or two
 
 
@@ -44,10 +43,7 @@ async def conduct() -> None:
 
     async with open_redis(REDIS_LIMIT_S) as redis:
         jobs = compose(redis)
-        # Batches are thousands of small objects that come and go together: collecting among them
-        # after every 700, Python's default, is a fifth of the conductor's work.
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
+        collector.calm()
         ended = await run_jobs(jobs, stop, GRACE_S)
     if not ended:
         logging.shutdown()
