@@ -39,11 +39,15 @@ def bound_nusd(candidate: Candidate, need: Need, more_prompt: int = 0) -> int | 
     price = candidate.price
     if price is None:
         return None
-    prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt
-    if prompt:
-        prompt += candidate.excess_tokens
-    embed = need.task == "embedding"
-    return price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
+    prompt = most_prompt_tokens(candidate, need, more_prompt)
+    return price.bound_nusd(prompt, output_cap(candidate, need), embed=need.task == "embedding")
+
+
+def most_prompt_tokens(candidate: Candidate, need: Need, more_prompt: int = 0) -> int:
+    """Return the most tokens that a call's prompt can be; `more_prompt` as for `bound_nusd`."""
+    bound, likely = need.prompt_bound, need.prompt_tokens
+    prompt = (bound if bound > likely else likely) + more_prompt
+    return prompt + candidate.excess_tokens if prompt else 0
 
 
 def is_believable(candidate: Candidate, need: Need, *, prompt: int, output: int) -> bool:

@@ -19,6 +19,7 @@ from routing.engine.windows import Window, window_of
 
 # Money for this many seconds at the present pace is leased ahead of need.
 AHEAD_S = 2.0
+HALF_S = AHEAD_S / 2
 # A slice that nothing was taken from for this long is for others.
 IDLE_S = 1.5
 # A window stays in memory this long after its end, for requests that began within it.
@@ -35,16 +36,17 @@ class Purse:
     """
 
     __slots__ = (
+        "account",
         "budget",
         "calls",
         "charged",
         "granted",
+        "hard",
         "held",
         "known",
         "lease",
         "leased_seen",
         "limit",
-        "needed",
         "ordered_at",
         "pace",
         "recalled",
@@ -52,19 +54,23 @@ class Purse:
         "spent_seen",
         "used_at",
         "version",
+        "waiting",
         "window",
     )
 
     def __init__(self, budget: BudgetSpec, window: Window, now: float, version: int = 0) -> None:
         self.budget, self.window = budget, window
+        self.hard = budget.hard
         self.version = version  # of the policy that the limit is by
         self.limit = _limit(budget)
         self.lease = uuid.uuid4().bytes
+        # Whose charge it is: the lease's, or a soft budget's window's.
+        self.account = self.lease if budget.hard else window.id
         self.granted = 0  # leased to this worker, what is charged already included
         self.charged = 0  # by records that are kept
         self.held = 0  # by calls under way
         self.calls = 0  # how many hold something
-        self.needed = 0  # most that a request waits for
+        self.waiting = 0  # how many requests wait for money
         self.short: int | None = None  # so much more PostgreSQL could not grant
         self.pace = 0.0  # taken in the last second or so
         self.used_at = now
@@ -74,22 +80,13 @@ class Purse:
         self.spent_seen = self.leased_seen = 0  # in all workers, when last asked
 
     @property
-    def hard(self) -> bool:
-        return self.budget.hard
-
-    @property
     def free(self) -> int:
         """Return what may be held yet."""
         return self.granted - self.charged - self.held
 
     @property
-    def account(self) -> bytes:
-        """Return whose charge it is: the lease's, or a soft budget's window's."""
-        return self.lease if self.budget.hard else self.window.id
-
-    @property
     def idle(self) -> bool:
-        return self.calls == 0 and self.needed == 0
+        return self.calls == 0 and self.waiting == 0
 
     @property
     def ahead(self) -> int:
@@ -200,7 +197,8 @@ class Ledger:
             purse.calls += 1
             purse.pace += nusd
             purse.used_at = now
-            if purse.hard and purse.free < purse.ahead // 2:
+            # Half of what it is to have ahead is left.
+            if purse.hard and purse.granted - purse.charged - purse.held < purse.pace * HALF_S:
                 self.wake(purse)
         return True
 
@@ -213,7 +211,7 @@ class Ledger:
             purse.held -= held
             purse.calls -= 1
             purse.charged += nusd
-            if nusd < held:
+            if nusd < held and purse.waiting:
                 self.freed(purse)
 
     def disbelieve(self) -> None:

@@ -210,12 +210,16 @@ class Lease:
 
     def left(self, now: float) -> int:
         """Return about how many units are left to the fleet, with what is held here."""
-        if self._local is not None:
-            return max(min(self._balance(now), self._local.burst - self.out), 0)
-        if self._heard is None:
+        local, heard = self._local, self._heard
+        if local is not None:
+            return max(min(self._balance(now), local.burst - self.out), 0)
+        if heard is None:
             return self.burst
-        left, most = self._balance(now), self.burst - self.out
-        return max(left if left < most else most, 0)
+        left = heard.left + int((now - self.heard_at) * self.pace_s) + self.held - self.extra
+        most = self.burst - self.out
+        if left > most:
+            left = most
+        return left if left > 0 else 0
 
     def wait_s(self, now: float, units: int) -> float:
         """Return when `units` may be had, as far as is known here."""

@@ -15,6 +15,7 @@ from routing.engine.errors import (
     Unpaid,
     UpstreamTimeout,
 )
+from routing.engine.ledger import Wallet
 from routing.engine.policy import Candidate
 from routing.engine.scoring import expected_ms
 from routing.engine.state import OfferingState
@@ -253,8 +254,10 @@ async def begin(
         return None
     if passed is None:
         return None
+    tab, wallet = None, job.need.wallet
     try:
-        tab = await _paid(runtime, job, candidate, more_prompt=more_prompt, at_once=at_once)
+        if wallet is not None:
+            tab = await _paid(runtime, job, wallet, candidate, more_prompt, at_once=at_once)
     except BaseException as exc:
         passed.leave()
         if not isinstance(exc, Unpaid):
@@ -277,22 +280,23 @@ async def begin(
 
 
 async def _paid(
-    runtime: Runtime, job: Job, candidate: Candidate, *, more_prompt: int, at_once: bool
-) -> Tab | None:
+    runtime: Runtime,
+    job: Job,
+    wallet: Wallet,
+    candidate: Candidate,
+    more_prompt: int,
+    *,
+    at_once: bool,
+) -> Tab:
     """Hold what a call may cost, here and where it outlives this process; see `pay`."""
-    need, trail = job.need, job.trail
-    if need.wallet is None:
-        return None
-    tab = await pay(runtime, need, candidate, more_prompt=more_prompt, at_once=at_once)
-    if tab is None:
-        return None
+    tab = await pay(runtime, job.need, wallet, candidate, more_prompt=more_prompt, at_once=at_once)
     if tab.purses and job.draft is not None:
         try:
             tab.slot = runtime.recorder.open(job.draft(candidate, tab))
         except SpoolError as exc:
             runtime.release(tab)
             raise NotReady(f"What a call may cost could not be kept: {exc}") from exc
-    trail.tabs.append(tab)
+    job.trail.tabs.append(tab)
     return tab
 
 

@@ -54,6 +54,7 @@ class Exchange:
     """Collects what the record needs; `succeed` or `fail` writes it, once."""
 
     __slots__ = (
+        "_about",
         "_created_ns",
         "_raw_id",
         "_recorded",
@@ -77,6 +78,7 @@ class Exchange:
         self._runtime = runtime
         self._started = runtime.clock()
         self._recorded = False
+        self._about: RequestRecord | None = None
         self.kind: RequestKind = kind
         self.need = self._budgeted(need)
         self.decision: Decision | None = None
@@ -171,7 +173,7 @@ class Exchange:
             if trail.payer is not None:
                 # What no budget counts is estimated: nothing limits it to a bound.
                 trail.payer.answered(usage if trail.payer.limited else counted)
-            return sum(tab.nusd for tab in trail.tabs)
+            return sum([tab.nusd for tab in trail.tabs])
         cost = answered.price.cost_nusd(
             counted.prompt_tokens,
             counted.completion_tokens,
@@ -229,45 +231,54 @@ class Exchange:
     def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:
         """Write down what each budget's lease pays for the request, and the sum as its cost."""
         charges: dict[bytes, int] = {}
-        cost = 0
+        cost, known = 0, True
         for tab in tabs:
             # Fixed now: what is charged and what is recorded are the same.
             nusd = tab.known_nusd = tab.nusd
             cost += nusd
+            known = known and tab.price is not None
             for purse in tab.purses if nusd else ():
                 charges[purse.account] = charges.get(purse.account, 0) + nusd
-        record.charges = tuple(Charge(account, nusd) for account, nusd in charges.items())
-        record.cost_nusd = cost
-        record.cost_known = all(tab.price is not None for tab in tabs)
+        record.charges = tuple([Charge(account, nusd) for account, nusd in charges.items()])
+        record.cost_nusd, record.cost_known = cost, known
 
     def draft(self, candidate: Candidate, tab: Tab) -> RequestRecord:
-        """Return the record that a call leaves if this process dies with it: all it may cost."""
-        need, nusd = self.need, tab.bound_nusd
-        return RequestRecord(
-            id=self._raw_id,
-            request_id=self.request_id,
-            kind=self.kind,
-            task_type=need.task,
-            priority=need.priority,
-            created_at_us=self._created_ns // 1000,
-            selected_model=candidate.model_name,
-            endpoint=candidate.endpoint_name,
-            chosen_model=self.decision.chosen.model_name if self.decision else "",
-            success=False,
-            status=LOST_STATUS,
-            error_type=WORKER_LOST,
-            error_message="The worker died with the request.",
-            prompt_tokens=need.prompt_tokens,
-            usage_estimated=True,
-            cost_nusd=nusd,
-            stream=self.stream,
-            simulated=candidate.endpoint.simulated,
-            worker=self._runtime.worker,
-            tenant=need.tenant,
-            key=need.key,
-            tag=need.tag,
-            charges=tuple([Charge(purse.account, nusd) for purse in tab.purses]),
-        )
+        """Return the record that a call leaves if this process dies with it: all it may cost.
+
+        It is good until the next one is asked for: what is known later goes into the same.
+        """
+        nusd = tab.bound_nusd
+        record = self._known()
+        record.selected_model, record.endpoint = candidate.model_name, candidate.endpoint_name
+        record.chosen_model = self.decision.chosen.model_name if self.decision else ""
+        record.success, record.status = False, LOST_STATUS
+        record.error_type, record.error_message = WORKER_LOST, "The worker died with the request."
+        record.prompt_tokens, record.usage_estimated = self.need.prompt_tokens, True
+        record.cost_nusd = nusd
+        record.simulated = candidate.endpoint.simulated
+        record.charges = tuple([Charge(purse.account, nusd) for purse in tab.purses])
+        return record
+
+    def _known(self) -> RequestRecord:
+        """Return the request's record, as far as all of its endings have in common."""
+        record, need = self._about, self.need
+        if record is None:
+            record = self._about = RequestRecord(
+                id=self._raw_id,
+                request_id=self.request_id,
+                kind=self.kind,
+                task_type=need.task,
+                priority=need.priority,
+                created_at_us=self._created_ns // 1000,
+                selected_model="",
+                stream=self.stream,
+                worker=self._runtime.worker,
+                cost_limit_nusd=need.cost_limit_nusd or 0,
+                tenant=need.tenant,
+                key=need.key,
+                tag=need.tag,
+            )
+        return record
 
     def _budgeted(self, need: Need) -> Need:
         """Return the need with what it may be paid from, by the time the request came."""
@@ -280,38 +291,24 @@ class Exchange:
     def _build(
         self, bill: Bill | None, status: int, error_type: str, message: str
     ) -> RequestRecord:
-        answered, need, runtime = self.answered_by, self.need, self._runtime
-        record = RequestRecord(
-            id=self._raw_id,
-            request_id=self.request_id,
-            kind=self.kind,
-            task_type=need.task,
-            priority=need.priority,
-            created_at_us=self._created_ns // 1000,
-            selected_model=answered.model_name if answered else "",
-            endpoint=answered.endpoint_name if answered else "",
-            chosen_model=self.decision.chosen.model_name if self.decision else "",
-            fallback_used=self.fallback_used,
-            degraded=self.degraded,
-            reason=self.reason,
-            success=not error_type,
-            status=status,
-            error_type=error_type,
-            error_message=message,
-            response_time_ms=self.elapsed_ms,
-            selection_time_us=self.selection_us,
-            first_token_ms=self.first_token_ms,
-            resource_pressure=runtime.local.pressure,
-            stream=self.stream,
-            simulated=self.simulated,
-            worker=runtime.worker,
-            attempts=tuple(self.trail.attempts),
-            cost_limit_nusd=need.cost_limit_nusd or 0,
-            tenant=need.tenant,
-            key=need.key,
-            tag=need.tag,
-        )
-        if bill is not None:
+        """Return the record of how the request ended; nothing of a draft is left in it."""
+        answered, runtime, record = self.answered_by, self._runtime, self._known()
+        record.selected_model = answered.model_name if answered else ""
+        record.endpoint = answered.endpoint_name if answered else ""
+        record.chosen_model = self.decision.chosen.model_name if self.decision else ""
+        record.fallback_used, record.degraded = self.fallback_used, self.degraded
+        record.reason = self.reason
+        record.success, record.status = not error_type, status
+        record.error_type, record.error_message = error_type, message
+        record.response_time_ms = self.elapsed_ms
+        record.selection_time_us, record.first_token_ms = self.selection_us, self.first_token_ms
+        record.resource_pressure = runtime.local.pressure
+        record.simulated = self.simulated
+        record.attempts = tuple(self.trail.attempts)
+        record.charges = ()
+        if bill is None:
+            record.prompt_tokens, record.usage_estimated, record.cost_nusd = 0, False, 0
+        else:
             record.prompt_tokens = bill.prompt_tokens
             record.completion_tokens = bill.completion_tokens
             record.cached_tokens = bill.cached_tokens
@@ -320,7 +317,7 @@ class Exchange:
             record.cost_nusd = bill.cost_nusd or 0
             self._compare(record, bill)
         if error_type == COST_LIMIT_EXCEEDED:
-            record.estimated_cost_nusd = cheapest_bound_nusd(runtime.policy, need)
+            record.estimated_cost_nusd = cheapest_bound_nusd(runtime.policy, self.need)
         return record
 
     def _compare(self, record: RequestRecord, bill: Bill) -> None:

@@ -6,6 +6,7 @@ Two doors: `complete` for whole answers, `open_stream` for streamed ones.
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from operator import attrgetter
 
 from routing.engine.errors import DeadlineExceeded, ProviderError
@@ -15,7 +16,7 @@ from routing.lanes.flow import flowing
 from routing.lanes.hedge import Attempt, Discard, T, Times, attempted, may_hedge
 from routing.lanes.job import Job, Trail
 from routing.lanes.limits import whole_s
-from routing.lanes.order import outcome, rounds, worth_asking_again
+from routing.lanes.order import in_order, once_more, outcome, worth_asking_again
 from routing.lanes.runtime import Runtime
 from routing.lanes.stream import HeldStream, LiveStream, Stream
 from routing.providers.base import Answer, Piece
@@ -33,23 +34,29 @@ async def complete(runtime: Runtime, job: Job, *, embed: bool = False) -> Answer
     """
     may_hedge(runtime, job)
     ask = partial(_answer, embed=embed)
-    async for order in rounds(runtime, job):
+    for number in count(1):
+        order = in_order(runtime, job)
         answer = await _first(runtime, job, order, ask, ANSWER_TIMES, _forget)
         if answer is not None:
             return answer
+        if not await once_more(runtime, job, number):
+            break
     raise outcome(runtime, job)
 
 
 async def open_stream(runtime: Runtime, job: Job) -> Stream:
     """Return a stream that has reached its commit point; errors as `complete` raises them."""
     may_hedge(runtime, job)
-    async for order in rounds(runtime, job):
+    at_once = job.commit == "first_token"
+    for number in count(1):
+        order = in_order(runtime, job)
         live = partial(_live, order=order)
-        at_once = job.commit == "first_token"
         ask, times = (live, FIRST_TOKEN_TIMES) if at_once else (_held, ANSWER_TIMES)
         stream = await _first(runtime, job, order, ask, times, Stream.close)
         if stream is not None:
             return stream
+        if not await once_more(runtime, job, number):
+            break
     raise outcome(runtime, job)
 
 

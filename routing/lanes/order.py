@@ -1,7 +1,7 @@
 """Whom to ask next, whether to ask again, and what to say when nobody answered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -34,20 +34,23 @@ def in_order(runtime: Runtime, job: Job) -> Iterator[Candidate]:
             yield candidate
 
 
-async def rounds(runtime: Runtime, job: Job) -> AsyncIterator[Iterator[Candidate]]:
-    """Yield whom to ask next; and again, without those who failed, where a breaker let go."""
-    yield in_order(runtime, job)
-    for _ in range(MOST_ROUNDS):
-        asked = {f"{a.model}@{a.endpoint}" for a in job.trail.attempts}
-        asked |= {f"{model}@{error.endpoint}" for model, error in job.trail.failures}
-        need = replace(job.need, exclude=job.need.exclude | asked)
-        if is_over(runtime, job) or not await revived(runtime, need, job.deadline):
-            return
-        try:
-            job.decision = decide(runtime.policy, runtime.state, need, runtime.clock())
-        except RoutingError:
-            return
-        yield in_order(runtime, job)
+async def once_more(runtime: Runtime, job: Job, round_number: int) -> bool:
+    """Return True if others may be asked now: a breaker let go, of one who has not failed here.
+
+    `round_number` counts from 1. The job's decision is then about those.
+    """
+    asked = {f"{a.model}@{a.endpoint}" for a in job.trail.attempts}
+    asked |= {f"{model}@{error.endpoint}" for model, error in job.trail.failures}
+    need = replace(job.need, exclude=job.need.exclude | asked)
+    if round_number > MOST_ROUNDS or is_over(runtime, job):
+        return False
+    if not await revived(runtime, need, job.deadline):
+        return False
+    try:
+        job.decision = decide(runtime.policy, runtime.state, need, runtime.clock())
+    except RoutingError:
+        return False
+    return True
 
 
 def is_over(runtime: Runtime, job: Job) -> bool:

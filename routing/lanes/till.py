@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from routing.engine.bounds import bound_nusd
+from routing.engine.bounds import most_prompt_tokens, output_cap
 from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
-from routing.engine.ledger import Purse
+from routing.engine.ledger import Purse, Wallet
 from routing.engine.money import Price
 from routing.engine.need import Need
 from routing.engine.policy import Candidate
@@ -94,28 +94,33 @@ class Tab:
 
 
 async def pay(
-    runtime: "Runtime", need: Need, candidate: Candidate, *, more_prompt: int, at_once: bool
-) -> Tab | None:
-    """Hold what a call may cost; None where no budget counts the request. Raises Unpaid, NotReady.
+    runtime: "Runtime",
+    need: Need,
+    wallet: Wallet,
+    candidate: Candidate,
+    *,
+    more_prompt: int,
+    at_once: bool,
+) -> Tab:
+    """Hold what a call may cost. Raises Unpaid, NotReady.
 
     Where a budget counts only other models' calls the tab holds nothing, and says what it cost.
     """
-    wallet = need.wallet
-    if wallet is None:
-        return None
-    purses = wallet.purses(candidate.model_name)
-    bound = bound_nusd(candidate, need, more_prompt)
-    prompt = max(need.prompt_bound, need.prompt_tokens) + more_prompt + candidate.excess_tokens
-    tab = Tab(candidate.price, purses, bound or 0, prompt, embed=need.task == "embedding")
-    if bound and not runtime.ledger.take(purses, bound, runtime.clock()):
+    price, purses = candidate.price, wallet.purses(candidate.model_name)
+    prompt = most_prompt_tokens(candidate, need, more_prompt)
+    embed, bound = need.task == "embedding", 0
+    if price is not None:
+        bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
+    tab = Tab(price, purses, bound, prompt, embed=embed)
+    if not bound:
+        tab.purses = ()
+    elif not runtime.ledger.take(purses, bound, runtime.clock()):
         short = await _short(runtime, purses, bound, at_once=at_once)
         if short is not None:
             if not at_once:
                 wallet.refuse(candidate.id, short)
                 wallet.narrow(short)
             raise Unpaid(candidate.endpoint_name, short.shortage(bound, runtime.wall()))
-    if not bound:
-        tab.purses = ()
     return tab
 
 

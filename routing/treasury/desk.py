@@ -166,13 +166,13 @@ class Desk:
         changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (nusd, changed)
         self._waiting.setdefault(key, []).append(entry)
-        purse.needed += 1
+        purse.waiting += 1
         if key not in self._fillers:
             self._fillers[key] = asyncio.create_task(self._fill(purse))
         try:
             await asyncio.wait((changed,), timeout=longest_s)
         finally:
-            purse.needed -= 1
+            purse.waiting -= 1
             waiting = self._waiting.get(key, [])
             if entry in waiting:
                 waiting.remove(entry)
