@@ -15,7 +15,6 @@ from routing.engine.errors import (
     Unpaid,
     UpstreamTimeout,
 )
-from routing.engine.ledger import Wallet
 from routing.engine.policy import Candidate
 from routing.engine.scoring import expected_ms
 from routing.engine.state import OfferingState
@@ -254,10 +253,8 @@ async def begin(
         return None
     if passed is None:
         return None
-    tab, wallet = None, job.need.wallet
     try:
-        if wallet is not None:
-            tab = await _paid(runtime, job, wallet, candidate, more_prompt, at_once=at_once)
+        tab = await _paid(runtime, job, candidate, more_prompt, at_once=at_once)
     except BaseException as exc:
         passed.leave()
         if not isinstance(exc, Unpaid):
@@ -280,15 +277,15 @@ async def begin(
 
 
 async def _paid(
-    runtime: Runtime,
-    job: Job,
-    wallet: Wallet,
-    candidate: Candidate,
-    more_prompt: int,
-    *,
-    at_once: bool,
-) -> Tab:
-    """Hold what a call may cost, here and where it outlives this process; see `pay`."""
+    runtime: Runtime, job: Job, candidate: Candidate, more_prompt: int, *, at_once: bool
+) -> Tab | None:
+    """Hold what a call may cost, here and where it outlives this process; None if nobody counts.
+
+    Raises as `pay` does.
+    """
+    wallet = job.need.wallet
+    if wallet is None:
+        return None
     tab = await pay(runtime, job.need, wallet, candidate, more_prompt=more_prompt, at_once=at_once)
     if tab.purses and job.draft is not None:
         try:

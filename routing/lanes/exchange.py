@@ -196,10 +196,11 @@ class Exchange:
         ):
             runtime.learn_excess(answered.model_name)
 
-    def succeed(self, bill: Bill | None = None) -> None:
-        """Record success; raises NotReady where the record cannot be kept."""
+    def succeed(self, bill: Bill | None = None) -> RequestRecord:
+        """Record success and return the record; raises NotReady where it cannot be kept."""
         self._record(bill, status=200, error_type="", message="")
         self.succeeded = True
+        return self._known()
 
     def fail(self, failure: Failure, bill: Bill | None = None) -> None:
         """Record a failure the caller saw; raises NotReady where the record cannot be kept."""

@@ -9,7 +9,7 @@ from routing.engine.bounds import answer_limit
 from routing.engine.callers import Caller
 from routing.engine.catalog import Priority
 from routing.engine.decide import Decision, alternatives, explain
-from routing.engine.errors import NoCandidate, RoutingError
+from routing.engine.errors import RoutingError
 from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.tokens import prompt_bound
@@ -212,29 +212,26 @@ def _selection(
 def _routed(
     runtime: Runtime, exchange: Exchange, answer: Answer, bill: Bill, *, explained: bool
 ) -> RouteResponse:
-    answered = exchange.answered_by
-    if answered is None:
-        raise NoCandidate(())
     vector = answer.vectors[0] if answer.vectors else None
-    exchange.succeed(bill)
+    record = exchange.succeed(bill)
     return RouteResponse(
         requestId=exchange.request_id,
-        selectedModel=answered.model_name,
+        selectedModel=record.selected_model,
         response=answer.text if vector is None else encode(vector).decode(),
-        fallbackUsed=exchange.fallback_used,
+        fallbackUsed=record.fallback_used,
         metrics=RouteMetrics(
-            responseTimeMs=exchange.elapsed_ms,
+            responseTimeMs=record.response_time_ms,
             memoryPressure=round(runtime.local.pressure, 4),
-            modelUsed=answered.model_name,
+            modelUsed=record.selected_model,
             tokensGenerated=bill.completion_tokens,
             promptTokens=bill.prompt_tokens,
             queuedMs=exchange.trail.queued_ms if exchange.trail.queue_position else None,
         ),
-        endpoint=answered.endpoint_name,
-        reason=exchange.reason,
+        endpoint=record.endpoint,
+        reason=record.reason,
         finishReason=answer.finish_reason,
-        degraded=exchange.degraded,
-        simulated=exchange.simulated,
+        degraded=record.degraded,
+        simulated=record.simulated,
         costUsd=bill.cost_usd,
         embedding=vector,
         explanation=considerations(runtime, exchange.need) if explained else None,
