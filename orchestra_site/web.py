@@ -7,6 +7,7 @@ import sys
 import uvicorn
 
 from orchestra_site.corked import CorkedHttp
+from orchestra_site.listener import Server
 
 # What a dashboard sends is tiny; what it is sent does not count here.
 LONGEST_MESSAGE_BYTES = 64 * 1024
@@ -45,7 +46,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    server = uvicorn.Server(config())
+    server = Server(config())
     server.run(sockets=[socket.socket(fileno=int(descriptor))])
     return 0 if server.started else 1
 
