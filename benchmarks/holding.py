@@ -9,7 +9,7 @@ from pathlib import Path
 from routing.engine.catalog import BudgetSpec
 from routing.engine.ledger import Ledger
 from telemetry.record import Charge, RequestRecord
-from telemetry.spool.inflight import InFlight
+from telemetry.spool.inflight import InFlight, template
 
 ROUNDS = 100_000
 
@@ -55,7 +55,8 @@ def main() -> None:
         )  # fmt: skip
         print(f"wallet of two budgets          {microseconds(wallet_of(ledger, now)):6.2f} µs")
         print(f"hold and settle, two budgets   {microseconds(hold):6.2f} µs")
-        slot = microseconds(lambda: file.close_slot(file.open(record)))
+        alike = template(record)
+        slot = microseconds(lambda: file.close_slot(file.open(alike, b"i" * 16, 0, 12, 1000)))
         print(f"slot filled and cleared        {slot:6.2f} µs")
         file.close()
 

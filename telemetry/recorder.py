@@ -54,12 +54,14 @@ class Recorder:
             raise
         self.counters.recorded += 1
 
-    def open(self, record: RequestRecord) -> int:
+    def open(
+        self, template: bytes, id_: bytes, created_at_us: int, prompt_tokens: int, nusd: int
+    ) -> int:
         """Keep what a call leaves if this process dies before `record`; return its slot.
 
-        Raises SpoolUnavailable; then the call must not be made.
+        See `telemetry.spool.inflight`. Raises SpoolUnavailable; then the call must not be made.
         """
-        return self._in_flight.open(record)
+        return self._in_flight.open(template, id_, created_at_us, prompt_tokens, nusd)
 
     def close_slot(self, slot: int) -> None:
         """Forget a call: its record is kept, or it cost nothing."""

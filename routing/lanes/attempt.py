@@ -287,9 +287,9 @@ async def _paid(
     if wallet is None:
         return None
     tab = await pay(runtime, job.need, wallet, candidate, more_prompt=more_prompt, at_once=at_once)
-    if tab.purses and job.draft is not None:
+    if tab.purses and job.insure is not None:
         try:
-            tab.slot = runtime.recorder.open(job.draft(candidate, tab))
+            job.insure(candidate, tab)
         except SpoolError as exc:
             runtime.release(tab)
             raise NotReady(f"What a call may cost could not be kept: {exc}") from exc

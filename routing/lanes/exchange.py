@@ -25,8 +25,6 @@ from telemetry.spool.errors import SpoolError
 CALLER_LEFT = "caller_left"
 COST_LIMIT_EXCEEDED = "cost_limit_exceeded"
 CUT_OFF = "; cut off at the tokens that were asked and paid for"
-WORKER_LOST = "worker_lost"
-LOST_STATUS = 500
 CALLER_LEFT_STATUS = 499  # nginx's code for a client that closed the connection
 MAX_ERROR_CHARS = 500
 
@@ -54,10 +52,9 @@ class Exchange:
     """Collects what the record needs; `succeed` or `fail` writes it, once."""
 
     __slots__ = (
-        "_about",
         "_created_ns",
         "_raw_id",
-        "_recorded",
+        "_record",
         "_runtime",
         "_started",
         "decision",
@@ -77,8 +74,7 @@ class Exchange:
         self._raw_id, self.request_id = new_id(self._created_ns)
         self._runtime = runtime
         self._started = runtime.clock()
-        self._recorded = False
-        self._about: RequestRecord | None = None
+        self._record: RequestRecord | None = None
         self.kind: RequestKind = kind
         self.need = self._budgeted(need)
         self.decision: Decision | None = None
@@ -198,26 +194,28 @@ class Exchange:
 
     def succeed(self, bill: Bill | None = None) -> RequestRecord:
         """Record success and return the record; raises NotReady where it cannot be kept."""
-        self._record(bill, status=200, error_type="", message="")
+        record = self._keep(bill, status=200, error_type="", message="")
         self.succeeded = True
-        return self._known()
+        return record
 
     def fail(self, failure: Failure, bill: Bill | None = None) -> None:
         """Record a failure the caller saw; raises NotReady where the record cannot be kept."""
         message = (failure.recorded or failure.detail)[:MAX_ERROR_CHARS]
-        self._record(bill, status=failure.status, error_type=failure.code, message=message)
+        self._keep(bill, status=failure.status, error_type=failure.code, message=message)
 
     def caller_left(self, bill: Bill | None = None) -> None:
         left = "The caller closed the connection."
-        self._record(bill, status=CALLER_LEFT_STATUS, error_type=CALLER_LEFT, message=left)
+        self._keep(bill, status=CALLER_LEFT_STATUS, error_type=CALLER_LEFT, message=left)
 
-    def _record(self, bill: Bill | None, *, status: int, error_type: str, message: str) -> None:
-        if self._recorded:
-            return
-        self._recorded = True
+    def _keep(
+        self, bill: Bill | None, *, status: int, error_type: str, message: str
+    ) -> RequestRecord:
+        """Write the record, once; return it, or the one that was written before."""
+        if self._record is not None:
+            return self._record
         if self.toll is not None:
             self.toll.settle(bill.prompt_tokens + bill.completion_tokens if bill else 0)
-        record = self._build(bill, status, error_type, message)
+        record = self._record = self._build(bill, status, error_type, message)
         tabs = self.trail.tabs
         if tabs:
             self._charge(record, tabs)
@@ -228,6 +226,7 @@ class Exchange:
             raise NotReady(f"The record of this request could not be kept: {exc}") from exc
         for tab in tabs:
             self._runtime.close_tab(tab, tab.nusd)
+        return record
 
     def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:
         """Write down what each budget's lease pays for the request, and the sum as its cost."""
@@ -243,43 +242,19 @@ class Exchange:
         record.charges = tuple([Charge(account, nusd) for account, nusd in charges.items()])
         record.cost_nusd, record.cost_known = cost, known
 
-    def draft(self, candidate: Candidate, tab: Tab) -> RequestRecord:
-        """Return the record that a call leaves if this process dies with it: all it may cost.
+    def insure(self, candidate: Candidate, tab: Tab) -> None:
+        """Keep what a call leaves if this process dies with it: a record of all it may cost.
 
-        It is good until the next one is asked for: what is known later goes into the same.
+        Raises SpoolUnavailable; then the call must not be made.
         """
-        nusd = tab.bound_nusd
-        record = self._known()
-        record.selected_model, record.endpoint = candidate.model_name, candidate.endpoint_name
-        record.chosen_model = self.decision.chosen.model_name if self.decision else ""
-        record.success, record.status = False, LOST_STATUS
-        record.error_type, record.error_message = WORKER_LOST, "The worker died with the request."
-        record.prompt_tokens, record.usage_estimated = self.need.prompt_tokens, True
-        record.cost_nusd = nusd
-        record.simulated = candidate.endpoint.simulated
-        record.charges = tuple([Charge(purse.account, nusd) for purse in tab.purses])
-        return record
-
-    def _known(self) -> RequestRecord:
-        """Return the request's record, as far as all of its endings have in common."""
-        record, need = self._about, self.need
-        if record is None:
-            record = self._about = RequestRecord(
-                id=self._raw_id,
-                request_id=self.request_id,
-                kind=self.kind,
-                task_type=need.task,
-                priority=need.priority,
-                created_at_us=self._created_ns // 1000,
-                selected_model="",
-                stream=self.stream,
-                worker=self._runtime.worker,
-                cost_limit_nusd=need.cost_limit_nusd or 0,
-                tenant=need.tenant,
-                key=need.key,
-                tag=need.tag,
-            )
-        return record
+        need, runtime = self.need, self._runtime
+        chosen = self.decision.chosen if self.decision else candidate
+        template = runtime.drafts.template(
+            self.kind, need, candidate, chosen, tab.purses, stream=self.stream
+        )
+        tab.slot = runtime.recorder.open(
+            template, self._raw_id, self._created_ns // 1000, need.prompt_tokens, tab.bound_nusd
+        )
 
     def _budgeted(self, need: Need) -> Need:
         """Return the need with what it may be paid from, by the time the request came."""
@@ -292,24 +267,38 @@ class Exchange:
     def _build(
         self, bill: Bill | None, status: int, error_type: str, message: str
     ) -> RequestRecord:
-        """Return the record of how the request ended; nothing of a draft is left in it."""
-        answered, runtime, record = self.answered_by, self._runtime, self._known()
-        record.selected_model = answered.model_name if answered else ""
-        record.endpoint = answered.endpoint_name if answered else ""
-        record.chosen_model = self.decision.chosen.model_name if self.decision else ""
-        record.fallback_used, record.degraded = self.fallback_used, self.degraded
-        record.reason = self.reason
-        record.success, record.status = not error_type, status
-        record.error_type, record.error_message = error_type, message
-        record.response_time_ms = self.elapsed_ms
-        record.selection_time_us, record.first_token_ms = self.selection_us, self.first_token_ms
-        record.resource_pressure = runtime.local.pressure
-        record.simulated = self.simulated
-        record.attempts = tuple(self.trail.attempts)
-        record.charges = ()
-        if bill is None:
-            record.prompt_tokens, record.usage_estimated, record.cost_nusd = 0, False, 0
-        else:
+        answered, need, runtime = self.answered_by, self.need, self._runtime
+        record = RequestRecord(
+            id=self._raw_id,
+            request_id=self.request_id,
+            kind=self.kind,
+            task_type=need.task,
+            priority=need.priority,
+            created_at_us=self._created_ns // 1000,
+            selected_model=answered.model_name if answered else "",
+            endpoint=answered.endpoint_name if answered else "",
+            chosen_model=self.decision.chosen.model_name if self.decision else "",
+            fallback_used=self.fallback_used,
+            degraded=self.degraded,
+            reason=self.reason,
+            success=not error_type,
+            status=status,
+            error_type=error_type,
+            error_message=message,
+            response_time_ms=self.elapsed_ms,
+            selection_time_us=self.selection_us,
+            first_token_ms=self.first_token_ms,
+            resource_pressure=runtime.local.pressure,
+            stream=self.stream,
+            simulated=self.simulated,
+            worker=runtime.worker,
+            attempts=tuple(self.trail.attempts),
+            cost_limit_nusd=need.cost_limit_nusd or 0,
+            tenant=need.tenant,
+            key=need.key,
+            tag=need.tag,
+        )
+        if bill is not None:
             record.prompt_tokens = bill.prompt_tokens
             record.completion_tokens = bill.completion_tokens
             record.cached_tokens = bill.cached_tokens
@@ -318,7 +307,7 @@ class Exchange:
             record.cost_nusd = bill.cost_nusd or 0
             self._compare(record, bill)
         if error_type == COST_LIMIT_EXCEEDED:
-            record.estimated_cost_nusd = cheapest_bound_nusd(runtime.policy, self.need)
+            record.estimated_cost_nusd = cheapest_bound_nusd(runtime.policy, need)
         return record
 
     def _compare(self, record: RequestRecord, bill: Bill) -> None:

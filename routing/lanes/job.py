@@ -12,15 +12,15 @@ from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.lanes.till import Tab
 from routing.providers.base import Call
-from telemetry.record import Attempt, RequestRecord
+from telemetry.record import Attempt
 
 # Timers may fire this much before the clock says so.
 TIMER_GRAIN_S = 0.002
 
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
-# What the request leaves if this process dies while it calls a candidate, with its money.
-Draft = Callable[[Candidate, Tab], RequestRecord]
+# Keeps what a call leaves if this process dies while it is made; raises SpoolUnavailable.
+Insure = Callable[[Candidate, Tab], None]
 
 
 class Trail(msgspec.Struct):
@@ -64,7 +64,7 @@ class Job(msgspec.Struct, kw_only=True):
     trail: Trail
     longest_wait_s: float = 30.0  # for a place at an endpoint
     # Not on the trail: exchanges have trails, and a circle would be the garbage collector's work.
-    draft: Draft | None = None
+    insure: Insure | None = None
     hedges: HedgeBudget | None = None  # None: no second attempt beside a slow one
 
     @property

@@ -182,7 +182,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
         most_attempts=None if request.retryAttempts is None else 1 + request.retryAttempts,
         commit=request.commit or profile.commit,
         trail=exchange.trail,
-        draft=exchange.draft,
+        insure=exchange.insure,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, wanted.maxWaitMs),
     )
 

@@ -312,7 +312,7 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, ask: Ask) -> 
         deadline_ms=deadline_ms,
         commit=ask.request.commit or profile.commit,
         trail=exchange.trail,
-        draft=exchange.draft,
+        insure=exchange.insure,
         longest_wait_s=longest_wait_s(runtime, exchange.need.priority, ask.request.max_wait_ms),
     )
 

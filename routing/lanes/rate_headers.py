@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from routing.lanes.tolls import Passage
 
 
+# Which limit is the nearest to its end is seldom another one; how much of it is left, always.
+LOOK_EVERY_S = 0.05
+
+
 def rate_headers(passage: "Passage", now: float) -> dict[str, str]:
     """Return the headers for a caller with limits by the minute or day; none for others."""
-    lease, left, _ = _nearest(passage.timed, now)
-    if lease is None:
-        return {}
-    return _fields(lease, left, passage.policy)
+    if now >= passage.look_at:
+        passage.nearest, _, _ = _nearest(passage.timed, now)
+        passage.look_at = now + LOOK_EVERY_S
+    lease = passage.nearest
+    return {} if lease is None else _fields(lease, lease.left(now), passage.policy)
 
 
 def openai_headers(passage: "Passage", now: float) -> dict[str, str]:

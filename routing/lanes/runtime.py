@@ -27,6 +27,7 @@ from routing.engine.state import EndpointState, FleetState, HostState, OfferingS
 from routing.engine.tokens import TokenRatios
 from routing.lanes import load_news, unloading
 from routing.lanes.doorkeeper import Doorkeeper
+from routing.lanes.drafts import Drafts
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
 from routing.lanes.reports import endpoints_of
@@ -79,6 +80,7 @@ class Runtime:
         self.clock = clock
         self.wall = wall  # seconds since the epoch, for prices and periods
         self.ledger = Ledger()
+        self.drafts = Drafts(worker)
         self.treasury: Treasury | None = None  # without: no hard budget pays for anything
         self.policy: Policy = EMPTY_POLICY
         self.state = FleetState()
@@ -106,6 +108,7 @@ class Runtime:
         policy = Policy(document, self.wall())
         self.state.bind(policy)
         self.ledger.bind(document.budgets, document.version)
+        self.drafts.clear()
         self._price(policy)
         self.policy = policy
         self._renew_providers(policy)

@@ -64,8 +64,8 @@ class Lane:
             reply = await self._answer(runtime, body, key, caller)
         except RoutingError as exc:
             reply = self.error_shape(failure_of(exc), None)
-        now = runtime.clock()
-        reply.headers = {**self.limit_headers(passage, now), **reply.headers}
+        told = self.limit_headers(passage, runtime.clock())
+        reply.headers = {**told, **reply.headers} if reply.headers else told
         return reply
 
     async def _answer(self, runtime: Runtime, body: bytes, key: bytes, caller: Caller) -> Reply:

@@ -5,6 +5,7 @@ request that used more leaves a debt, which waiting repays. Streams are permits 
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,16 @@ LONGEST_WAIT_S = 1.0
 class Passage:
     """The leases of the limits that hold for one caller."""
 
-    __slots__ = ("policy", "requests", "streams", "timed", "tokens")
+    __slots__ = ("look_at", "nearest", "policy", "requests", "streams", "timed", "tokens")
 
     def __init__(self, leases: list["Lease"]) -> None:
         self.requests = tuple(one for one in leases if one.limit.unit == "requests")
         self.tokens = tuple(one for one in leases if one.limit.unit == "tokens")
         self.streams = tuple(one for one in leases if one.limit.unit == "streams")
         self.timed = self.requests + self.tokens
+        # Of the timed ones, the one that answers tell of, until it is looked for again.
+        self.nearest: Lease | None = None
+        self.look_at = -math.inf
         # As RateLimit-Policy tells it: most;w=seconds. Permits have no window.
         self.policy = ", ".join(
             f"{one.limit.most};w={one.limit.period_us // 1_000_000}"

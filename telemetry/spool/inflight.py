@@ -2,8 +2,9 @@
 
 SPOOL_DIR/<worker>/<holder>.inflight   held (flock) by the process whose calls they are
 
-The file has slots of one size. A slot holds a length and the record that a call leaves if its
-process dies before it can write one; it is filled first and marked last, with one byte. Marking and
+The file has slots of one size. A slot holds what a call leaves if its process dies before it can
+write a record: what differs from call to call, and then the rest of the record, encoded once for
+all calls alike (`template`). It is filled first and marked last, with one byte. Marking and
 clearing take no system call, and what is in the page cache survives `kill -9`.
 
 The record in a slot has the id and the time of the record that the request will leave itself, so
@@ -13,6 +14,8 @@ that of the two PostgreSQL takes only one.
 import fcntl
 import mmap
 import os
+import struct
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +27,9 @@ from telemetry.spool.layout import is_locked
 
 INFLIGHT_SUFFIX = ".inflight"
 SLOT_BYTES = 2048
-HEAD_BYTES = 4  # one byte of mark, one unused, two of length
+# Mark, length of the template; id, microseconds since the epoch, prompt tokens, nano-dollars.
+HEAD = struct.Struct(">?xH16sqqq")
+MOST_TEMPLATE_BYTES = SLOT_BYTES - HEAD.size
 SLOTS_AT_ONCE = 512
 MOST_SLOTS = 65536
 _encode = msgspec.msgpack.Encoder().encode
@@ -49,20 +54,18 @@ class InFlight:
         except OSError as exc:
             raise SpoolUnavailable(f"Cannot create {self.path}: {exc.strerror}.") from exc
 
-    def open(self, record: RequestRecord) -> int:
-        """Keep `record` in case this process dies; return the slot, to be closed."""
-        payload = _encode(record)
-        if len(payload) > SLOT_BYTES - HEAD_BYTES:
-            payload = _encode(_bare(record))
-        if len(payload) > SLOT_BYTES - HEAD_BYTES:
-            raise SpoolUnavailable(
-                "A request is counted by more budgets than can be kept track of."
-            )
+    def open(
+        self, template: bytes, id_: bytes, created_at_us: int, prompt_tokens: int, nusd: int
+    ) -> int:
+        """Keep a call in case this process dies; return the slot, to be closed.
+
+        It may cost `nusd`, charged to each account that the template names.
+        """
         data = self._map if self._free and self._map is not None else self._grow()
         slot = self._free.pop()
         at = slot * SLOT_BYTES
-        data[at + 2 : at + 4] = len(payload).to_bytes(2, "big")
-        data[at + HEAD_BYTES : at + HEAD_BYTES + len(payload)] = payload
+        HEAD.pack_into(data, at, False, len(template), id_, created_at_us, prompt_tokens, nusd)
+        data[at + HEAD.size : at + HEAD.size + len(template)] = template
         data[at] = 1
         return slot
 
@@ -100,6 +103,19 @@ class InFlight:
         self._free = list(range(count - 1, self._count - 1, -1)) + self._free
         self._count = count
         return self._map
+
+
+def template(record: RequestRecord) -> bytes:
+    """Return what calls leave that are like this one but for what `InFlight.open` is told.
+
+    Raises SpoolUnavailable where a slot cannot hold it.
+    """
+    payload = _encode(record)
+    if len(payload) > MOST_TEMPLATE_BYTES:
+        payload = _encode(_bare(record))
+    if len(payload) > MOST_TEMPLATE_BYTES:
+        raise SpoolUnavailable("A request is counted by more budgets than can be kept track of.")
+    return payload
 
 
 def _bare(record: RequestRecord) -> RequestRecord:
@@ -153,6 +169,11 @@ def _added(some: tuple[Charge, ...], more: tuple[Charge, ...]) -> tuple[Charge, 
 def _slots(path: Path) -> Iterator[RequestRecord]:
     data = path.read_bytes()
     for at in range(0, len(data), SLOT_BYTES):
-        if data[at] == 1:
-            size = int.from_bytes(data[at + 2 : at + 4], "big")
-            yield _decode(data[at + HEAD_BYTES : at + HEAD_BYTES + size])
+        marked, size, id_, created_at_us, prompt_tokens, nusd = HEAD.unpack_from(data, at)
+        if marked:
+            record = _decode(data[at + HEAD.size : at + HEAD.size + size])
+            record.id, record.request_id = id_, str(uuid.UUID(bytes=id_))
+            record.created_at_us, record.prompt_tokens = created_at_us, prompt_tokens
+            record.cost_nusd = nusd
+            record.charges = tuple([Charge(charge.lease, nusd) for charge in record.charges])
+            yield record

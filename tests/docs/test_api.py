@@ -14,7 +14,8 @@ from routing.api.problems import CODES
 from routing.engine.errors import ProviderError, RoutingError
 from routing.engine.refusal import REASONS
 from routing.lanes import contracts
-from routing.lanes.exchange import CALLER_LEFT, WORKER_LOST
+from routing.lanes.drafts import WORKER_LOST
+from routing.lanes.exchange import CALLER_LEFT
 from routing.lanes.problems import TITLES, bad_request
 from routing.lanes.table import BY_ROUTE
 from telemetry.record import HEDGE_LOST
