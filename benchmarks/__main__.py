@@ -25,7 +25,8 @@ def main() -> int:
     if options.only in (None, "http"):
         results["http"] = http.measure(options.rounds, options.seconds)
     if options.only in (None, "controls"):
-        results["controls"] = controls.measure(options.rounds, options.seconds)
+        rates, costs = controls.measure(options.rounds, options.seconds)
+        results |= {"controls": rates, "controls_cpu": costs}
     if options.only in (None, "streams"):
         results["streams"] = streams.measure(options.streams)
     print(report.show(results))

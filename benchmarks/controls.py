@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import servers
+from benchmarks import cpu, servers
 from benchmarks.http import ROUTE, ROUTE_BODY, WORKERS
-from benchmarks.load import peak
+from benchmarks.load import Peak, peak
 
 # High enough to refuse nobody: what is measured is the keeping of them.
 MANY = 10**11
@@ -44,10 +44,18 @@ budgets:
 - {name: key-day, scope: key, subject: bench, period: day, limit_usd: 100000}
 """
 SETTLED_S = 15.0
+# The last records of a run are shipped within this.
+SHIPPED_S = 0.5
+
+Row = dict[str, Any]
+Side = tuple[Peak, dict[str, float]]  # and CPU µs a request, by role
 
 
-def measure(rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Return one row: requests a second without and with the controls, and their ratio."""
+def measure(rounds: int, seconds: float) -> tuple[list[Row], list[Row]]:
+    """Return requests a second without and with the controls, and what each cost whom.
+
+    Every other round begins with the controls: what came before is nobody's advantage.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -55,28 +63,47 @@ def measure(rounds: int, seconds: float) -> list[dict[str, Any]]:
         web.mkdir()
         with servers.nginx(web) as upstream, servers.orchestra(home, WORKERS, upstream) as ours:
             token = _controls(home, folder)
-            url = f"{ours}{ROUTE}"
-            peak(url, ROUTE_BODY, 1.0)
-            peak(url, ROUTE_BODY, 1.0, token)
-            pairs = [
-                (peak(url, ROUTE_BODY, seconds), peak(url, ROUTE_BODY, seconds, token))
-                for _ in range(rounds)
-            ]
+            sides = {"without": "", "with": token}
+            for side in sides.values():
+                peak(f"{ours}{ROUTE}", ROUTE_BODY, 1.0, side)
+            pairs = []
+            for number in range(rounds):
+                order = sorted(sides, reverse=number % 2 == 0)
+                pair = {s: _side(home, f"{ours}{ROUTE}", seconds, sides[s]) for s in order}
+                pairs.append((pair["without"], pair["with"]))
             spent = _spent(ours, token)
-    ratios = [with_.per_s / without.per_s for without, with_ in pairs]
-    return [
-        {
-            "route-request": "a key, two budgets, four limits",
-            "without/s": round(median(p.per_s for p, _ in pairs)),
-            "with/s": round(median(p.per_s for _, p in pairs)),
-            "ratio": round(median(ratios), 3),
-            "range": f"{min(ratios):.3f} to {max(ratios):.3f}",
-            "p99 ms without": round(median(p.p99_ms for p, _ in pairs), 2),
-            "p99 ms with": round(median(p.p99_ms for _, p in pairs), 2),
-            "errors": sum(p.errors for pair in pairs for p in pair),
-            "spent USD": spent,
-        }
-    ]
+    return [_rates(pairs, spent)], [_costs(n, pairs, i) for i, n in enumerate(sides)]
+
+
+def _side(home: Path, url: str, seconds: float, token: str) -> Side:
+    before = cpu.spent_s(home)
+    run = peak(url, ROUTE_BODY, seconds, token)
+    time.sleep(SHIPPED_S)
+    used = cpu.spent_s(home)
+    return run, {role: (used[role] - before[role]) / run.requests * 1e6 for role in cpu.ROLES}
+
+
+def _rates(pairs: list[tuple[Side, Side]], spent: float) -> Row:
+    runs = [(without, with_) for (without, _), (with_, _) in pairs]
+    ratios = [with_.per_s / without.per_s for without, with_ in runs]
+    return {
+        "route-request": "a key, two budgets, four limits",
+        "without/s": round(median(p.per_s for p, _ in runs)),
+        "with/s": round(median(p.per_s for _, p in runs)),
+        "ratio": round(median(ratios), 3),
+        "range": f"{min(ratios):.3f} to {max(ratios):.3f}",
+        "p99 ms without": round(median(p.p99_ms for p, _ in runs), 2),
+        "p99 ms with": round(median(p.p99_ms for _, p in runs), 2),
+        "errors": sum(p.errors for pair in runs for p in pair),
+        "spent USD": spent,
+    }
+
+
+def _costs(name: str, pairs: list[tuple[Side, Side]], side: int) -> Row:
+    """Return the medians of the CPU µs that a request cost each role."""
+    by_role = {role: median(pair[side][1][role] for pair in pairs) for role in cpu.ROLES}
+    row: Row = {"CPU µs a request": f"{name} the controls"}
+    return row | {role: round(us, 1) for role, us in by_role.items()}
 
 
 def _controls(home: Path, folder: Path) -> str:

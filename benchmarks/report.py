@@ -48,7 +48,7 @@ def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 def show(results: dict[str, Any]) -> str:
     """Return every table of a run."""
     parts = [f"Measured on {results['machine']}"]
-    for name in ("decisions", "pressure", "keys", "controls"):
+    for name in ("decisions", "pressure", "keys", "controls", "controls_cpu"):
         if rows := results.get(name):
             parts.append(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
     if "http" in results:
