@@ -40,6 +40,7 @@ from routing.lanes.runtime import Runtime
 from routing.lanes.till import utf8_bytes
 from routing.lanes.turn import decide_in_time, longest_wait_s, queue_headers
 from routing.providers.base import Answer, Call
+from telemetry.record import RequestRecord
 
 _NO_SELECT = SelectRequirements()
 _NO_ROUTE = RouteRequirements()
@@ -64,8 +65,8 @@ async def select_model(runtime: Runtime, body: bytes, caller: Caller) -> Reply:
     except Exception:
         exchange.fail(internal_error())
         raise
-    exchange.succeed()
-    response = _selection(runtime, exchange, decision, explained=request.explain)
+    record = exchange.succeed()
+    response = _selection(runtime, exchange, decision, record, explained=request.explain)
     return Reply(200, encode(response))
 
 
@@ -188,23 +189,28 @@ def _job(runtime: Runtime, exchange: Exchange, decision: Decision, request: Rout
 
 
 def _selection(
-    runtime: Runtime, exchange: Exchange, decision: Decision, *, explained: bool
+    runtime: Runtime,
+    exchange: Exchange,
+    decision: Decision,
+    record: RequestRecord,
+    *,
+    explained: bool,
 ) -> SelectResponse:
-    chosen, model, host = decision.chosen, decision.chosen.model, runtime.local
+    model, host = decision.chosen.model, runtime.local
     return SelectResponse(
         requestId=exchange.request_id,
-        selectedModel=chosen.model_name,
-        taskType=exchange.need.task,
-        fallbackUsed=exchange.fallback_used,
+        selectedModel=record.selected_model,
+        taskType=record.task_type,
+        fallbackUsed=record.fallback_used,
         alternatives=alternatives(runtime.policy, decision),
         systemMetrics=SystemMetrics(
             round(host.pressure, 4), round(host.available_gb, 3), round(host.cpu_percent, 1)
         ),
         modelInfo=ModelInfo(model.capabilities, model.speed, model.quality_tier),
-        endpoint=chosen.endpoint_name,
-        reason=decision.reason,
-        degraded=exchange.degraded,
-        simulated=exchange.simulated,
+        endpoint=record.endpoint,
+        reason=record.reason,
+        degraded=record.degraded,
+        simulated=record.simulated,
         explanation=considerations(runtime, exchange.need) if explained else None,
     )
 
