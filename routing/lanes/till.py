@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from routing.engine.bounds import most_prompt_tokens, output_cap
 from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
 from routing.engine.ledger import Purse, Wallet
@@ -32,29 +34,19 @@ class Treasury(Protocol):
         """
 
 
-class Tab:
+class Tab(msgspec.Struct, gc=False):
     """One attempt's money. It is `open` until the request's record is kept."""
 
-    __slots__ = (
-        "bound_nusd", "embed", "known_nusd", "limited", "price", "prompt", "purses", "seen", "slot",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        price: Price | None,
-        purses: tuple[Purse, ...],
-        bound: int,
-        prompt: int,
-        *,
-        embed: bool,
-    ) -> None:
-        self.price, self.purses, self.bound_nusd = price, purses, bound
-        self.limited = bool(purses)  # its answer's length is limited to what is held
-        self.prompt, self.embed = prompt, embed  # tokens at most
-        # What it cost, or may have; None while its upstream works. Nobody was called yet.
-        self.known_nusd: int | None = 0
-        self.seen = 0  # bytes of the answer that came; -1: more was made than can be seen
-        self.slot = -1  # where the hold outlives this process
+    price: Price | None
+    purses: tuple[Purse, ...]
+    bound_nusd: int
+    prompt: int  # tokens at most
+    embed: bool
+    limited: bool  # its answer's length is limited to what is held
+    # What it cost, or may have; None while its upstream works. Nobody was called yet.
+    known_nusd: int | None = 0
+    seen: int = 0  # bytes of the answer that came; -1: more was made than can be seen
+    slot: int = -1  # where the hold outlives this process
 
     @property
     def nusd(self) -> int:
@@ -111,7 +103,7 @@ async def pay(
     embed, bound = need.task == "embedding", 0
     if price is not None:
         bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
-    tab = Tab(price, purses, bound, prompt, embed=embed)
+    tab = Tab(price, purses, bound, prompt, embed, bool(purses))
     if not bound:
         tab.purses = ()
     elif not runtime.ledger.take(purses, bound, runtime.clock()):
