@@ -162,7 +162,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="of trouble (%(default)s)")
     parser.add_argument("--rate", type=float, default=3000.0, help="requests/s (%(default)s)")
     parser.add_argument("--away", type=float, default=120.0, help="s, PostgreSQL (%(default)s)")
-    parser.add_argument("--callers", type=int, default=64, help="connections (%(default)s)")
+    parser.add_argument("--callers", type=int, default=256, help="connections (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     disk.enter_own_mounts("tests.chaos.books", sys.argv[1:])

@@ -28,6 +28,7 @@ REFUSED_S = 0.01  # of rest after a refusal, where there is no pace
 AGAIN_S = 0.02  # before the next connection is tried
 TICK_S = 0.001
 LOOK_S = 1.0
+NEARLY_ALL = 0.95
 MOST_BEHIND_S = 1.0  # what was not asked for so long is never asked: no flood after a standstill
 END_LIMIT_S, END_LOOK_S = 30.0, 0.05
 
@@ -99,6 +100,7 @@ class Crowd:
         self._lines: set[Line] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._over = False
+        self._heard = 0
         self._loop = asyncio.get_running_loop()
         self.tally = Tally()
 
@@ -133,9 +135,12 @@ class Crowd:
             await asyncio.sleep(TICK_S)
 
     async def _watch(self) -> None:
-        """Hang up where nothing comes."""
+        """Hang up where nothing comes, and count the seconds in which all goes well."""
+        heard, enough = self._heard, self._pace.per_s * LOOK_S * NEARLY_ALL
         while True:
             await asyncio.sleep(LOOK_S)
+            self.tally.brisk_s += self._heard - heard >= enough
+            heard = self._heard
             limit = self._loop.time() - SILENT_S
             for each in list(self._lines):
                 if each.asked_at is not None and each.asked_at < limit and each.transport:
@@ -152,6 +157,7 @@ class Crowd:
 
     def heard(self, line: Line, status: int, body: bytes) -> None:
         """Write an answer down."""
+        self._heard += 1
         self._notes.write(told.line(status, body))
         self.free(line, rest_s=0.0 if status == 200 else REFUSED_S)
 

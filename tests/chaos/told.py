@@ -17,6 +17,7 @@ class Tally(msgspec.Struct):
     late: int = 0  # requests of the pace that nobody was free to ask
     unanswered: int = 0  # connections that broke with a request under way
     silent: int = 0  # of those: given up by the caller
+    brisk_s: int = 0  # seconds in which nearly all of the pace got answers of any kind
 
 
 @dataclass(slots=True)

@@ -115,6 +115,7 @@ def show(result: Result, rate: float = 0.0) -> str:
     rows: list[tuple[str, object]] = [
         ("seconds", f"{result.seconds:.0f}"),
         ("requests; a second", f"{asked:,}; {asked / result.seconds:,.0f}"),
+        ("seconds at the full pace", told.tally.brisk_s),
         ("not asked: every caller was waiting", f"{told.tally.late:,}"),
         ("answered", f"{len(told.answered):,}"),
         *((f"refused: {kind}", f"{count:,}") for kind, count in told.refused.most_common()),
