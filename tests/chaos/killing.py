@@ -130,8 +130,10 @@ class Trouble:
         while time.monotonic() < deadline:
             seen = await self.home.select({"taskType": "completion"})
             found = seen.json()
-            if seen.status == 503 and isinstance(found, dict) and found.get("detail"):
-                filled.said.add(f"{found.get('code')}: {found['detail']}")
+            detail = str(found.get("detail")) if isinstance(found, dict) else ""
+            # A worker that has just come back may have other reasons.
+            if seen.status == 503 and "disk" in detail:
+                filled.said.add(f"{found['code']}: {detail}")
                 return
             await asyncio.sleep(0.1)
 

@@ -20,7 +20,7 @@ ID = "01a209d0-54a5-74da-ae90-3e176491c6a{}"
 GHOSTS = Counter({f"req-{n}": 1 for n in range(PLANTED)})
 KEPT = Counter({ID.format(n): 1 for n in range(3)})
 ROWS = PLANTED + 3
-FULL = Filled({"not_ready: the spool is full"}, recovered=True)
+FULL = Filled({"not_ready: the disk is full"}, recovered=True)
 BOOKS = Books(
     rows=ROWS,
     ids=KEPT,
@@ -80,7 +80,7 @@ def test_what_the_service_does_not_tell_of_is_a_fault() -> None:
     grown.memory("conductor", int((51 + MOST_GROWN_MIB) * MIB))
     for more, fault in (
         ({"reported": 0}, "0 of 3 damaged pieces were reported"),
-        ({"filled": [Filled(set(), recovered=True)]}, "on a full disk callers were told []"),
+        ({"filled": [Filled(set(), recovered=True)]}, "on a full disk callers were not told so"),
         ({"filled": [Filled(FULL.said)]}, "with room on the disk again, callers were refused"),
         ({"seen": grown}, "conductor grew by 129 MiB"),
     ):
