@@ -70,18 +70,21 @@ class SpoolWriter:
         try:
             written = os.write(self._segment, data)
         except OSError as exc:
+            self._disk_free = False
             raise SpoolUnavailable(
                 f"Cannot write to {self.directory}: {exc.strerror}; free space or repair the disk."
             ) from exc
         if written != len(data):
             self._take_back()
+            self._disk_free = False
             raise SpoolUnavailable(f"The disk of {self.directory} is full; free some space.")
         self._size = size
 
     def admits(self) -> bool:
         """Return whether new work may start: the spool is below its limit and the disk has room.
 
-        A comparison; once a second a look at the directory.
+        A comparison; once a second a look at the directory. A record that the disk refused is an
+        answer until then: whatever starts now would be done, and paid for, in vain.
         """
         if time.monotonic() >= self._look_at:
             self._look()
@@ -136,6 +139,7 @@ class SpoolWriter:
         try:
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         except OSError as exc:
+            self._disk_free = False
             raise SpoolUnavailable(f"Cannot create {path}: {exc.strerror}.") from exc
         if self._segment >= 0:
             os.close(self._segment)

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from benchmarks.report import machine, table
-from tests.chaos import availability, books, outage
+from tests.chaos import availability, books, outage, verdict
 from tests.chaos.asking import Verdict
 from tests.chaos.availability import Plan, Result
 from tests.chaos.house import folder
@@ -72,20 +72,7 @@ def _outages(rate: float, seed: int) -> list[str]:
 def _books(seconds: float, seed: int) -> list[str]:
     with folder() as place:
         result = asyncio.run(books.measure(place, seconds=seconds, seed=seed))
-    told = result.told
-    rows = [
-        ("seconds", f"{result.seconds:.0f}"),
-        ("answered", len(told.answered)),
-        ("answered a second", round(len(told.answered) / result.seconds)),
-        ("refused, by status", dict(told.refused)),
-        ("connections that broke", told.unanswered),
-        ("killed", dict(result.killed)),
-        ("records", result.rows),
-        ("records missing", result.missing),
-        ("records doubled", result.rows - result.distinct),
-        ("damaged pieces set aside", result.corrupt),
-    ]
-    print(table(("records under kill -9", ""), rows), end="\n\n")
+    print(verdict.show(result), end="\n\n")
     return result.faults
 
 

@@ -1,217 +1,180 @@
-"""Processes are killed at random moments under load: every answer has its record, none has two."""
+"""Processes are killed at random moments under load: every answer has its record, none has two.
 
+    python -m tests.chaos.books [--seconds 300] [--rate 3000] [--away 120] [--seed 1]
+
+Beside that PostgreSQL is away for a while, the spool's disk is full (that needs root), and damaged
+frames lie in the spool. Money is at stake: keys, budgets, prices.
+"""
+
+import argparse
 import asyncio
 import contextlib
 import json
 import random
+import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
-import psycopg
-
-from telemetry.spool.frame import frame
-from telemetry.spool.layout import spool_use
-from tests.chaos import stage
-from tests.chaos.house import House
+from tests.chaos import audit, crowd, disk, stage, verdict
+from tests.chaos.crowd import Pace, Question
+from tests.chaos.disk import Disk
+from tests.chaos.house import House, folder
+from tests.chaos.killing import ENGINES, SERVICE, Trouble
 from tests.chaos.outage import Engines
-from tests.telemetry.records import a_record
+from tests.chaos.spenders import spending
+from tests.chaos.verdict import Result
+from tests.chaos.watch import watching
 
-VICTIMS = ("web-0", "web-1", "conductor")
-BODY = json.dumps(stage.SELECT).encode()
-CALM_S = 1.0  # at least, between two kills: a worker needs some of it to come back
+CALM_S = 1.0  # the least calm between two kills, and those of long runs, where one that dies
+LONG_CALM_S = (2.0, 4.0)  # too often would be started ever more patiently
 SETTLE_LIMIT_S = 90.0
-PLANTED = 50  # good frames among the damaged ones
-
-
-@dataclass(slots=True)
-class Told:
-    """What the callers were told."""
-
-    answered: set[str] = field(default_factory=set)
-    refused: Counter[int] = field(default_factory=Counter)  # by status
-    unanswered: int = 0  # connections that broke with a request under way
+DEADLINE_MS = 30_000
+BYTES_A_RECORD = 400  # rather more than they have
+DISK_BYTES = 320 << 20  # beside what waits while PostgreSQL is away
+REPORT_LIMIT_S = 40.0
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What one run came to."""
+class Plan:
+    """How long, how fast, and what happens; a rate of 0 is as fast as answers come."""
 
-    told: Told
     seconds: float
-    killed: Counter[str]
-    rows: int
-    distinct: int
-    missing: int
-    planted: int
-    corrupt: int
-    sums: dict[str, int]
-    backlog_bytes: int
+    seed: int
+    away_s: float
+    rate: float = 0.0
+    callers: int = 16
+    at_length: bool = False  # with money, more victims, and the disk
 
     @property
-    def faults(self) -> list[str]:
-        """Return which promises were broken."""
-        found = []
-        if self.missing:
-            found.append(f"{self.missing} answered requests have no record")
-        if self.rows != self.distinct:
-            found.append(f"{self.rows - self.distinct} records are there twice")
-        # A request whose answer got lost may have a record or none.
-        most = len(self.told.answered) + self.told.unanswered + self.planted
-        refused = sum(self.told.refused.values())
-        if self.rows > most + refused:
-            found.append(f"{self.rows} records of {most} requests")
-        if self.planted != PLANTED:
-            found.append(f"{PLANTED - self.planted} records beside damage were lost")
-        if self.corrupt < 2:
-            found.append(f"{self.corrupt} of 2 damaged pieces were set aside")
-        if self.backlog_bytes:
-            found.append(f"{self.backlog_bytes} bytes were never shipped")
-        for name, total in self.sums.items():
-            if total != self.rows:
-                found.append(f"the sums by the {name} say {total}, the records {self.rows}")
-        return found
+    def calm_s(self) -> float:
+        least, most = LONG_CALM_S
+        return min(most, max(least, self.seconds / 60)) if self.at_length else CALM_S
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        return (*SERVICE, *ENGINES) if self.at_length else SERVICE
+
+    @property
+    def settle_limit_s(self) -> float:
+        return SETTLE_LIMIT_S + 2 * self.away_s
+
+    @property
+    def disk_bytes(self) -> int:
+        return DISK_BYTES + int(self.rate * self.away_s * BYTES_A_RECORD)
 
 
 async def measure(folder: Path, *, seconds: float, seed: int, callers: int = 16) -> Result:
     """Kill workers, the conductor and PostgreSQL for `seconds`, under as much load as goes."""
+    return await run(folder, Plan(seconds, seed, away_s=seconds / 8, callers=callers))
+
+
+async def run(folder: Path, plan: Plan) -> Result:
+    """Return what was told and what was kept."""
     engines = Engines(folder / "engines")
     try:
         engines.redis.start()
         engines.postgres.start()
         urls = {"DATABASE_URL": engines.postgres.url, "REDIS_URL": engines.redis.url}
-        async with stage.playing(folder, 30_000, **urls) as (home, _):
-            plant(home.live.home.spool)
-            told, over = Told(), asyncio.Event()
-            began = time.monotonic()
-            load = [asyncio.create_task(_ask(home.url, told, over)) for _ in range(callers)]
-            killed = await _kill_around(home, engines, seconds, random.Random(seed))  # noqa: S311
-            over.set()
-            await asyncio.gather(*load)
-            took_s = time.monotonic() - began
-            return await asyncio.to_thread(_books, home, urls["DATABASE_URL"], told, took_s, killed)
+        with contextlib.ExitStack() as stack:
+            small = None
+            if plan.at_length and disk.available():
+                spool = folder / "home" / "spool"
+                small = stack.enter_context(disk.small_disk(spool, plan.disk_bytes))
+            async with _service(folder, plan, urls) as (home, questions):
+                dice = random.Random(plan.seed)  # noqa: S311
+                trouble = Trouble(home, engines, dice, plan.calm_s)
+                return await _measured(folder, plan, trouble, questions, small)
     finally:
         engines.redis.stop()
         engines.postgres.stop()
 
 
-def plant(spool_dir: Path) -> None:
-    """Leave what a dead worker may leave: good frames, one damaged among them, and a torn end."""
-    frames = [frame(msgspec.msgpack.encode(a_record(n, worker="ghost"))) for n in range(PLANTED)]
-    damaged = bytearray(frame(msgspec.msgpack.encode(a_record(PLANTED, worker="ghost"))))
-    damaged[40] ^= 0xFF
-    directory = spool_dir / "ghost"
-    directory.mkdir(parents=True)
-    middle = PLANTED // 2
-    content = b"".join([*frames[:middle], damaged, *frames[middle:], frames[0][:50]])
-    (directory / f"{1:020d}.spool").write_bytes(content)
-
-
-async def _kill_around(
-    home: House, engines: Engines, seconds: float, dice: random.Random
-) -> Counter[str]:
-    """Kill one process after the other; PostgreSQL once, in the middle."""
-    killed: Counter[str] = Counter()
-    began = time.monotonic()
-    while (now_s := time.monotonic() - began) < seconds:
-        await asyncio.sleep(dice.uniform(CALM_S, 4 * CALM_S))
-        if now_s > seconds / 3 and not killed["postgres"]:
-            killed["postgres"] += 1
-            await engines.kill_postgres(seconds / 8)
-            continue
-        name = dice.choice(VICTIMS)
-        with contextlib.suppress(LookupError):  # not back yet
-            home.live.child(name).kill()
-            killed[name] += 1
-    return killed
-
-
-async def _ask(url: str, told: Told, over: asyncio.Event) -> None:
-    """Ask one question after the other, on one connection as long as it holds."""
-    parts = urlsplit(url)
-    head = (
-        f"POST /api/v1/ai/select-model HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    )
-    while not over.is_set():
-        try:
-            async with _connection(parts.hostname or "", parts.port or 80) as (reader, writer):
-                while not over.is_set():
-                    told.unanswered += 1
-                    writer.write(head.encode() + BODY)
-                    status, body = await asyncio.wait_for(_answer(reader), 30)
-                    told.unanswered -= 1
-                    if status == 200:
-                        told.answered.add(msgspec.json.decode(body)["requestId"])
-                    else:
-                        told.refused[status] += 1
-                        await asyncio.sleep(0.01)
-        except (OSError, asyncio.IncompleteReadError, ValueError, TimeoutError):
-            await asyncio.sleep(0.02)
-
-
 @contextlib.asynccontextmanager
-async def _connection(
-    host: str, port: int
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
+async def _service(
+    folder: Path, plan: Plan, urls: dict[str, str]
+) -> AsyncIterator[tuple[House, list[Question]]]:
+    if plan.at_length:
+        async with spending(folder, **urls) as found:
+            yield found
+    else:
+        async with stage.playing(folder, DEADLINE_MS, **urls) as (home, _):
+            yield home, [Question("/api/v1/ai/select-model", json.dumps(stage.SELECT))]
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    status = int(head[9:12])
-    length = next(
-        int(line.partition(b":")[2])
-        for line in head.split(b"\r\n")
-        if line.lower().startswith(b"content-length:")
-    )
-    return status, await reader.readexactly(length)
-
-
-def _books(
-    home: House, database_url: str, told: Told, seconds: float, killed: Counter[str]
+async def _measured(
+    folder: Path, plan: Plan, trouble: Trouble, questions: list[Question], small: Disk | None
 ) -> Result:
-    """Return what the database says once it has everything, or after the limit as it is."""
-    spool_dir, deadline = home.live.home.spool, time.monotonic() + SETTLE_LIMIT_S
+    home, began = trouble.home, time.monotonic()
+    trouble.plant()
+    port = int(home.url.rpartition(":")[2])
+    pace = Pace(questions, plan.callers, plan.rate)
+    async with watching(home) as seen:
+        async with crowd.asking(pace, port, folder / "told") as told:
+            await _befall(plan, trouble, small)
+        seconds = time.monotonic() - began
+        if plan.at_length:
+            await trouble.end_workers()
+        books = await asyncio.to_thread(audit.close, home, plan.settle_limit_s)
+    reported = await _reported(home)
+    return Result(told, seconds, trouble, books, seen, reported, at_length=plan.at_length)
+
+
+async def _befall(plan: Plan, trouble: Trouble, small: Disk | None) -> None:
+    """Let everything happen that the plan has; killing goes on all the while."""
+    over, began = asyncio.Event(), time.monotonic()
+    killing = asyncio.create_task(trouble.kill_around(plan.victims, over))
+    try:
+        await asyncio.sleep(plan.seconds / 3)
+        leaving = asyncio.create_task(trouble.leave(plan.away_s))
+        if plan.at_length:
+            await asyncio.sleep(plan.away_s / 2)
+            trouble.plant()
+        await leaving
+        if small is not None:
+            await asyncio.sleep(plan.seconds / 20)
+            await trouble.fill_at_once(small)
+            await asyncio.sleep(plan.seconds / 20)
+            await trouble.fill_slowly(small)
+        if plan.at_length:
+            await trouble.splice()
+        await asyncio.sleep(max(CALM_S, plan.seconds - (time.monotonic() - began)))
+    finally:
+        over.set()
+        await killing
+
+
+async def _reported(home: House) -> int:
+    """Return how many damaged pieces the service itself tells of."""
+    deadline = time.monotonic() + REPORT_LIMIT_S
     while time.monotonic() < deadline:
-        with contextlib.suppress(psycopg.OperationalError):
-            if not spool_use(spool_dir).backlog_bytes and not _one(database_url, DELTAS):
-                break
-        time.sleep(0.5)
-    with psycopg.connect(database_url) as connection:
-        rows = connection.execute("SELECT request_id, worker FROM telemetry_orchestratorrequest")
-        found = [(str(id_), str(worker)) for id_, worker in rows]
-    ids = {id_ for id_, worker in found if worker != "ghost"}
-    ghosts = sum(worker == "ghost" for _, worker in found)
-    use = spool_use(spool_dir)
-    return Result(
-        told=told,
-        seconds=seconds,
-        killed=killed,
-        rows=len(found),
-        distinct=len(ids) + ghosts,
-        missing=len(told.answered - ids),
-        planted=ghosts,
-        corrupt=use.corrupt,
-        sums={name: _one(database_url, SUM.format(name)) for name in ("minute", "hour", "day")},
-        backlog_bytes=use.backlog_bytes,
-    )
+        found = await home.ask_health()
+        if "spool" in found:
+            return int(found["spool"]["corrupt"])
+        await asyncio.sleep(0.5)
+    return 0
 
 
-DELTAS = "SELECT count(*) FROM telemetry_requestdelta"
-SUM = "SELECT coalesce(sum(request_count), 0)::bigint FROM telemetry_request{}"
+def main() -> int:
+    """Return 0 if every promise was kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.books", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300.0, help="of trouble (%(default)s)")
+    parser.add_argument("--rate", type=float, default=3000.0, help="requests/s (%(default)s)")
+    parser.add_argument("--away", type=float, default=120.0, help="s, PostgreSQL (%(default)s)")
+    parser.add_argument("--callers", type=int, default=256, help="connections (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    disk.enter_own_mounts("tests.chaos.books", sys.argv[1:])
+    plan = Plan(
+        asked.seconds, asked.seed, asked.away, asked.rate, asked.callers, at_length=True
+    )  # fmt: skip
+    with folder() as place:
+        result = asyncio.run(run(place, plan))
+    print(verdict.show(result, plan.rate))
+    print("\n".join(["", *(f"BROKEN  {fault}" for fault in result.faults)]))
+    return 1 if result.faults else 0
 
 
-def _one(database_url: str, query: Any) -> int:
-    with psycopg.connect(database_url) as connection:
-        row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+if __name__ == "__main__":
+    sys.exit(main())

@@ -49,14 +49,19 @@ class House:
     def apply(self, policy: dict[str, Any], path: Path) -> None:
         """Apply a policy file (JSON is YAML); fail with what is wrong with it."""
         path.write_text(json.dumps(policy))
+        self.manage("policy", "apply", str(path))
+
+    def manage(self, *words: str) -> str:
+        """Run an `ai-orchestra` command beside the service and return what it printed."""
         env = environment.outside() | dict(self.settings)
         env["ORCHESTRA_HOME"] = str(self.live.home.root)
         done = subprocess.run(
-            [sys.executable, "manage.py", "ai-orchestra", "policy", "apply", str(path)],
+            [sys.executable, "manage.py", "ai-orchestra", *words],
             env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=POLICY_LIMIT_S,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     async def wait_routable(self, bodies: Sequence[dict[str, Any]]) -> None:
         """Return when a model can be selected for each of the bodies."""
@@ -71,9 +76,12 @@ class House:
 
     async def health(self) -> str:
         """Return the service's own verdict; empty where it does not answer."""
-        seen = await client.get(f"{self.url}/api/v1/health", 5.0)
-        found = seen.json()
-        return str(found.get("status", "")) if isinstance(found, dict) else ""
+        return str((await self.ask_health()).get("status", ""))
+
+    async def ask_health(self) -> dict[str, Any]:
+        """Return all that the service says of itself; empty where it does not answer."""
+        found = (await client.get(f"{self.url}/api/v1/health", 5.0)).json()
+        return found if isinstance(found, dict) else {}
 
     def recorded(self) -> dict[str, int]:
         """Return how often each request id stands in the table of requests."""

@@ -1,5 +1,6 @@
 """The spool: one writer, one reader, and what a killed or failing process leaves behind."""
 
+import errno
 import fcntl
 import os
 import resource
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -163,6 +165,24 @@ def test_nothing_is_admitted_when_the_disk_is_nearly_full(
     monkeypatch.setattr(writer_module, "RESERVE_BYTES", 1 << 60)
     recorder = Recorder(tmp_path, "web-0")
     assert not recorder.admits()
+    recorder.close()
+
+
+def test_nothing_is_admitted_once_the_disk_refused_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, "web-0")
+    assert recorder.admits()
+    for refused in (OSError(errno.ENOSPC, "No space left on device"), 7):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", Mock(side_effect=[refused]))
+            with pytest.raises(SpoolUnavailable):
+                recorder.record(a_record())
+        assert not recorder.admits()
+        # The next look finds room.
+        monkeypatch.setattr(recorder._writer, "_look_at", 0.0)
+        assert recorder.admits()
+    recorder.record(a_record())
     recorder.close()
 
 

@@ -295,6 +295,29 @@ async def test_without_postgresql_what_is_leased_is_spent_and_then_nobody_can_sa
     assert (heard.status, heard.json["code"]) == (503, "budget_unreachable")
 
 
+async def test_postgresql_that_goes_while_a_request_waits_does_not_make_a_budget_exhausted(
+    start: Start, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await start(limited(host.url, [budget("1")], each("0.01")))
+    assert (await worker.ask()).status == 200
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    said: list[statements.Grant] = []
+
+    async def goes(connection: Any, purse: Purse, **more: Any) -> Any:
+        if said:
+            raise psycopg.OperationalError("away")
+        said.append(statements.Grant(0, purse.granted, purse.limit, 0, 0))
+        return said[0]
+
+    monkeypatch.setattr(statements, "grant", goes)
+    while purse.free >= CENT:
+        assert (await worker.ask()).status == 200
+    said.clear()
+    heard = await worker.ask()
+    assert said
+    assert (heard.status, heard.json["code"]) == (503, "budget_unreachable")
+
+
 def dearest(url: str, *budgets: BudgetSpec) -> PolicyDocument:
     """A model whose longest answer costs more than PostgreSQL's bigint holds, and a cheap one."""
     vast = replace(ALPHA, context_length=100_000_000)
