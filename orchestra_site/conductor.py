@@ -74,7 +74,7 @@ def compose(redis: Redis) -> dict[str, Job]:
 
     name = f"{socket.gethostname()}:{settings.WORKER or 'conductor'}"
     bus, feed = EventBus(redis), LiveFeed(redis, name)
-    thresholds = Thresholds(bus.publish)
+    thresholds = Thresholds(bus.publish_once)
     spool = identity(settings.SPOOL_DIR)
 
     async def bury(connection: AsyncConnection, holder: str) -> None:

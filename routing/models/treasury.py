@@ -88,7 +88,7 @@ class BudgetSpend(models.Model):
 
 
 class BudgetAlert(models.Model):
-    """A threshold that was passed: who inserts the row tells of it, so that it is told once."""
+    """A threshold that was passed; it waits here until it is told."""
 
     window = models.ForeignKey(BudgetWindow, on_delete=models.CASCADE, related_name="alerts")
     percent = models.IntegerField()
