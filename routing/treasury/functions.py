@@ -1,4 +1,4 @@
-"""The SQL that moves money: functions in PostgreSQL, made by migrations 0005 and 0006.
+"""The SQL that moves money: functions in PostgreSQL, made by migrations 0005 to 0007.
 
 Each is called in one statement, locks the window before its leases (two that waited for each other
 in a circle would be ended by PostgreSQL), and may be called again when its answer was lost.
@@ -9,7 +9,7 @@ in a circle would be ended by PostgreSQL), and may be called again when its answ
 """
 
 GRANT = """
-CREATE FUNCTION orchestra_grant(
+CREATE OR REPLACE FUNCTION orchestra_grant(
     p_window uuid, p_lease uuid, p_spool text, p_holder text,
     p_least bigint, p_most bigint, p_ahead bigint, p_ttl_s integer
 ) RETURNS TABLE (cut bigint, granted bigint, budget_limit bigint, spent bigint, leased bigint)
@@ -42,7 +42,8 @@ BEGIN
             granted_nusd = old.granted_nusd + excluded.granted_nusd,
             expires_at = excluded.expires_at;
     END IF;
-    granted := coalesce(l.granted_nusd, 0) + cut;
+    -- None: the lease was given up, and the holder is to take another.
+    granted := CASE WHEN l.closed THEN NULL ELSE coalesce(l.granted_nusd, 0) + cut END;
     budget_limit := w.limit_nusd;
     spent := w.spent_nusd;
     leased := w.leased_nusd + cut;
