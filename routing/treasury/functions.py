@@ -96,9 +96,11 @@ BEGIN
     LOOP
         IF paid.window_id IS NULL AND substr(paid.id::text, 15, 1) <> '5' THEN
             -- A lease that is gone, as after a backup was put back: its window is not known, and
-            -- is not this id. The record goes on saying what it was charged.
+            -- is not this id. It is counted apart.
             RAISE WARNING 'orchestra_settle: no lease %, which was charged % nano-dollars',
                 paid.id, paid.nusd;
+            INSERT INTO routing_straycharge AS old (id, nusd) VALUES (paid.id, paid.nusd)
+            ON CONFLICT (id) DO UPDATE SET nusd = old.nusd + excluded.nusd;
             CONTINUE;
         ELSIF paid.window_id IS NULL THEN
             -- A soft budget's window (its id is of version 5, a lease's of version 4), which may
