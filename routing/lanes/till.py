@@ -36,7 +36,8 @@ class Tab:
     """One attempt's money. It is `open` until the request's record is kept."""
 
     __slots__ = (
-        "bound_nusd", "embed", "known_nusd", "limited", "price", "prompt", "purses", "seen", "slot",
+        "bound_nusd", "candidate", "embed", "known_nusd", "limited", "price", "prompt", "purses",
+        "seen", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Tab:
         self.price, self.purses, self.bound_nusd = price, purses, bound
         self.limited = bool(purses)  # its answer's length is limited to what is held
         self.prompt, self.embed = prompt, embed  # tokens at most
+        self.candidate: Candidate | None = None  # who is called
         # What it cost, or may have; None while its upstream works. Nobody was called yet.
         self.known_nusd: int | None = 0
         self.seen = 0  # bytes of the answer that came; -1: more was made than can be seen
@@ -112,6 +114,7 @@ async def pay(
     if price is not None:
         bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
     tab = Tab(price, purses, bound, prompt, embed=embed)
+    tab.candidate = candidate
     if not bound:
         tab.purses = ()
     elif not runtime.ledger.take(purses, bound, runtime.clock()):
