@@ -73,7 +73,7 @@ def _run(argv: Sequence[str], local: LocalCommand) -> int:
 def _run_command(
     command: Command, argv: Sequence[str], args: argparse.Namespace, local: LocalCommand
 ) -> int:
-    if command.run is None:
+    if command.run is None or (argv and argv[0] in command.local_words):
         return local(command.name, argv)
     try:
         command.parser(PROG).parse_onto(args, argv)

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -61,6 +62,7 @@ def compose(redis: Redis) -> dict[str, Job]:
     from routing.policy.watch import PolicyUnavailable, PolicyWatcher
     from routing.treasury import statements
     from routing.treasury.conductor import Thresholds
+    from routing.treasury.retention import tidy
     from telemetry.database import AsyncConnection
     from telemetry.event_bus import EventBus
     from telemetry.event_intake import EventIntake
@@ -74,7 +76,7 @@ def compose(redis: Redis) -> dict[str, Job]:
 
     name = f"{socket.gethostname()}:{settings.WORKER or 'conductor'}"
     bus, feed = EventBus(redis), LiveFeed(redis, name)
-    thresholds = Thresholds(bus.publish)
+    thresholds = Thresholds(bus.publish_once)
     spool = identity(settings.SPOOL_DIR)
 
     async def bury(connection: AsyncConnection, holder: str) -> None:
@@ -113,7 +115,12 @@ def compose(redis: Redis) -> dict[str, Job]:
         "sampling": Sampling(bus.publish).run,
         "events": bus.run,
         "intake": EventIntake(redis, name, publish=bus.publish, models=models).run,
-        "leader": Leader(redis, feed.memory_by_model, retention=retention).run,
+        "leader": Leader(
+            redis,
+            feed.memory_by_model,
+            retention=retention,
+            tidy=partial(tidy, days=settings.BUDGETS_RETENTION_DAYS),
+        ).run,
         "live": feed.run,
         "catalogue": catalogue,
         "prober": prober.run,

@@ -15,6 +15,7 @@ DEFAULT_API_HOST = "127.0.0.1"
 DEFAULT_API_PORT = 8080
 DEFAULT_RETENTION_DAYS = 30
 DEFAULT_SUMS_RETENTION_DAYS = 400
+DEFAULT_BUDGETS_RETENTION_DAYS = 400
 DEFAULT_IDEMPOTENCY_TTL_S = 600
 DEFAULT_OLLAMA_URL = "http://127.0.0.1:11434"
 MOST_WEB_WORKERS = 64
@@ -46,6 +47,7 @@ class Environment:
     web_workers: int
     retention_days: int
     sums_retention_days: int
+    budgets_retention_days: int
     idempotency_ttl_s: int
     ollama_url: str | None
     database_url: str | None
@@ -176,6 +178,9 @@ def read(variables: Mapping[str, str] | None = None) -> Environment:
         retention_days=reader.integer("RETENTION_DAYS", DEFAULT_RETENTION_DAYS, low=1, high=3650),
         sums_retention_days=reader.integer(
             "SUMS_RETENTION_DAYS", DEFAULT_SUMS_RETENTION_DAYS, low=1, high=3650
+        ),
+        budgets_retention_days=reader.integer(
+            "BUDGETS_RETENTION_DAYS", DEFAULT_BUDGETS_RETENTION_DAYS, low=1, high=3650
         ),
         idempotency_ttl_s=reader.integer(
             "ORCHESTRA_IDEMPOTENCY_TTL_S", DEFAULT_IDEMPOTENCY_TTL_S, low=10, high=86_400

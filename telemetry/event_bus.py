@@ -2,7 +2,8 @@
 
 An entry has the fields `name`, `payload` (JSON), `at` (ISO 8601, UTC) and `id` (UUID). An event may
 come twice, with the same `id`, when Redis fails in the middle of a batch; and events still waiting
-in memory are lost with the process, which is why rows and not events are the record.
+in memory are lost with the process, which is why rows and not events are the record. What is told
+with `publish_once` waits in a row instead, and comes once.
 """
 
 import asyncio
@@ -38,6 +39,15 @@ for _, e in ipairs(cmsgpack.unpack(ARGV[2])) do
 end
 return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
 """
+# Both or neither: whoever was cut off before the answer came may send the same again.
+_ADD_ONCE = """
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*',
+    'name', ARGV[3], 'payload', ARGV[4], 'at', ARGV[5], 'id', ARGV[6])
+redis.call('SET', KEYS[2], '', 'EX', ARGV[2])
+return 1
+"""
+SENT_TTL_S = 30 * 86_400
 _encode_json = msgspec.json.Encoder().encode
 _encode_batch = msgspec.msgpack.Encoder().encode
 
@@ -53,10 +63,25 @@ class EventBus:
         self._waiting: deque[Entry] = deque()
         self._keep = keep
         self._add_all = redis.register_script(_ADD_ALL)
+        self._add_once = redis.register_script(_ADD_ONCE)
 
     def publish(self, event: Event, at: float | None = None) -> None:
         """Queue one event that happened `at` (seconds since the epoch; now, if not given)."""
         self._queue([(event, time.time() if at is None else at)])
+
+    async def publish_once(self, event: Event, *, event_id: str, at: float) -> bool:
+        """Send one event at once; return False if it was sent under this id in the last 30 days.
+
+        Raises RedisError where that is not known; then the same is to be sent again.
+        """
+        added = await self._add_once(
+            keys=[redis_names.EVENTS_OUT, redis_names.EVENTS_SENT + event_id],
+            args=[
+                STREAM_LENGTH, SENT_TTL_S, NAMES[type(event)], _encode_json(event), _iso(at),
+                event_id,
+            ],
+        )  # fmt: skip
+        return bool(added)
 
     def publish_records(self, records: Sequence[RequestRecord]) -> None:
         """Queue what finished requests have to tell."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
 from redis.asyncio import Redis
@@ -25,20 +25,28 @@ HOUSEKEEPING_EVERY_S = 300.0
 ELECTION_EVERY_S = 5.0
 
 MemoryByModel = Callable[[], dict[str, float]]
+Tidy = Callable[[AsyncConnection], Awaitable[object]]
 
 
 class Leader:
     """Leads while it holds an advisory lock; the lock goes with the connection.
 
-    `memory_by_model` returns the megabytes each loaded model uses, as its endpoints say.
+    `memory_by_model` returns the megabytes each loaded model uses, as its endpoints say; `tidy`
+    deletes what is long over in tables that are not telemetry's.
     """
 
     def __init__(
-        self, redis: Redis, memory_by_model: MemoryByModel, *, retention: Retention
+        self,
+        redis: Redis,
+        memory_by_model: MemoryByModel,
+        *,
+        retention: Retention,
+        tidy: Tidy | None = None,
     ) -> None:
         self._redis = redis
         self._memory_by_model = memory_by_model
         self._retention = retention
+        self._tidy = tidy
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stand for election until `stop` is set, and lead while elected."""
@@ -88,3 +96,5 @@ class Leader:
         gone = await retire(connection, now, self._retention)
         if gone:
             logger.info("Dropped the requests of %s.", ", ".join(map(str, gone)))
+        if self._tidy is not None:
+            await self._tidy(connection)

@@ -8,6 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from telemetry import redis_names, state_news
+from telemetry.overrun_news import OverrunNews
 from telemetry.queue_news import QueueNews
 from telemetry.redis_client import raw_hash
 from telemetry.state_news import BreakerNews, EndpointNews, HostNews, ModelHealthNews, StateNews
@@ -61,6 +62,7 @@ class NewsBoard:
     models: dict[tuple[str, str], ModelHealthNews] = field(default_factory=dict)
     hosts: dict[str, HostNews] = field(default_factory=dict)
     queues: dict[str, QueueNews] = field(default_factory=dict)
+    overruns: dict[str, OverrunNews] = field(default_factory=dict)
 
     @classmethod
     def from_messages(cls, messages: Iterable[bytes]) -> "NewsBoard":
@@ -87,6 +89,8 @@ class NewsBoard:
                 self.hosts[news.host] = news
             case QueueNews():
                 self.queues[news.worker] = news
+            case OverrunNews():
+                self.overruns[news.worker] = news
 
     def has_news_of(self, endpoint: str, now: float | None = None) -> bool:
         """Return whether somebody looked at an endpoint lately."""

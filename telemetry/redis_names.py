@@ -12,6 +12,8 @@ STATE_LAST = PREFIX + "state:last"  # hash: last state message by key, for a new
 # STATE_LAST, for a script that reads both.
 PROBE = "{" + STATE_LAST + "}:probe:"
 EVENTS_OUT = PREFIX + "events"  # stream: what this project publishes
+# + id: this event was published, and is not again. In the slot of EVENTS_OUT, for a script of both.
+EVENTS_SENT = "{" + EVENTS_OUT + "}:sent:"
 EVENTS_IN = PREFIX + "events:in"  # stream: what other services tell this one
 EVENTS_REJECTED = PREFIX + "events:rejected"  # stream: what came in malformed, with the reason
 EVENTS_IN_GROUP = "conductors"  # consumer group of EVENTS_IN; remembers what was dealt with

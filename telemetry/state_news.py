@@ -7,6 +7,7 @@ which a new worker reads once.
 import msgspec
 
 from telemetry.gpu import Gpu
+from telemetry.overrun_news import OverrunNews
 from telemetry.pressure import Stall, pressure_of
 from telemetry.queue_news import QueueNews
 
@@ -148,7 +149,14 @@ class UnloadNews(msgspec.Struct, frozen=True, tag="unload", tag_field="type"):
 
 
 StateNews = (
-    EndpointNews | HostNews | ModelHealthNews | BreakerNews | LoadNews | UnloadNews | QueueNews
+    EndpointNews
+    | HostNews
+    | ModelHealthNews
+    | BreakerNews
+    | LoadNews
+    | UnloadNews
+    | QueueNews
+    | OverrunNews
 )
 
 encode = msgspec.msgpack.Encoder().encode

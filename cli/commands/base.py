@@ -34,13 +34,17 @@ def _no_arguments(parser: Parser) -> None:
 
 
 class Command(NamedTuple):
-    """A word of the command line. Without `run` it is handed over to `manage.py`."""
+    """A word of the command line.
+
+    Without `run` it is handed over to `manage.py`, and so is what begins with one of `local_words`.
+    """
 
     name: str
     summary: str
     add_arguments: Callable[[Parser], None] = _no_arguments
     run: Callable[[Context], int] | None = None
     epilog: str = ""
+    local_words: tuple[str, ...] = ()
 
     def parser(self, prog: str) -> Parser:
         """Return the grammar of this command, global options included."""

@@ -72,4 +72,6 @@ COMMAND = Command(
     summary="Show what is spent and left of every budget.",
     add_arguments=add_json,
     run=run,
+    epilog="Also, in the checkout's .venv: budgets leases, budgets release HOLDER [--force].",
+    local_words=("leases", "release"),
 )

@@ -35,6 +35,7 @@ def run(context: Context) -> int:
         show_history(context.console, items(answer.document, "history"), hours)
         show_requests(context.console, items(answer.document, "requests"))
     show_admission(context.console, items(answer.document, "admission"))
+    show_overruns(context.console, answer.document)
     return OK
 
 
@@ -87,6 +88,15 @@ def show_admission(console: Console, queues: Sequence[Mapping[str, object]]) -> 
             for queue in queues
         ],
     )
+
+
+def show_overruns(console: Console, document: object) -> None:
+    """Print what cost more than budgets held for it; nothing where nothing did."""
+    told = number(dig(document, "overruns", "count"))
+    if told:
+        beyond = number(dig(document, "overruns", "overrunUsd")) or 0.0
+        console.line()
+        console.line(f"{told:,.0f} answers beyond what was held, by ${beyond:,.6f}", "yellow")
 
 
 def show_history(console: Console, samples: Sequence[Mapping[str, object]], hours: int) -> None:

@@ -1,5 +1,5 @@
 """What `manage.py ai-orchestra` runs itself: the service, the simulator, the
-policy file and API keys.
+policy file, API keys and leases.
 
 Only this package of the command line imports apps, each where it is used: the script
 `cli/ai-orchestra` never comes here.
@@ -50,6 +50,12 @@ def _tenants(argv: Sequence[str]) -> int:
     return tenants(argv)
 
 
+def _leases(argv: Sequence[str]) -> int:
+    from cli.management.leases import main
+
+    return main(argv)
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "up": _up,
     "down": _down,
@@ -58,6 +64,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "policy": _policy,
     "keys": _keys,
     "tenants": _tenants,
+    "budgets": _leases,
 }
 
 

@@ -5,6 +5,7 @@ from routing.admin.chain import FallbackChainAdmin
 from routing.admin.endpoint import EndpointAdmin
 from routing.admin.host_cost import HostCostAdmin
 from routing.admin.key import ApiKeyAdmin
+from routing.admin.lease import LeaseAdmin
 from routing.admin.model import ModelAdmin
 from routing.admin.offering import OfferingAdmin
 from routing.admin.price import PriceAdmin
@@ -20,6 +21,7 @@ __all__ = [
     "FallbackChainAdmin",
     "GroupAdmin",
     "HostCostAdmin",
+    "LeaseAdmin",
     "ModelAdmin",
     "OfferingAdmin",
     "PriceAdmin",

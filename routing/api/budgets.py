@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from routing.engine.catalog import BUDGET_PERIODS, BUDGET_SCOPES, WHEN_EXHAUSTED
-from routing.treasury.report import Standing, of_tenant, standings
+from routing.treasury.report import Standing, of_tenant, standings, stray_nusd
 from telemetry.api.problem import PROBLEMS, DatabaseAway
 from telemetry.api.scope import tenant_for
 
@@ -53,6 +53,10 @@ class BudgetStandingSerializer(serializers.Serializer[Any]):
 class BudgetsSerializer(serializers.Serializer[Any]):
     budgets = BudgetStandingSerializer(many=True)
     total = serializers.IntegerField()
+    stray_usd = serializers.FloatField(
+        allow_null=True,
+        help_text="Charged to leases and periods that were gone, so in no budget; null with a key.",
+    )
 
 
 class BudgetsView(APIView):
@@ -69,9 +73,10 @@ class BudgetsView(APIView):
         try:
             budgets = None if tenant is None else of_tenant(tenant)
             rows = [_row(one) for one in standings(dt.datetime.now(dt.UTC), budgets)]
+            stray = stray_nusd() / 1e9 if tenant is None else None
         except DatabaseError as exc:
             raise DatabaseAway from exc
-        return Response({"budgets": rows, "total": len(rows)})
+        return Response({"budgets": rows, "total": len(rows), "stray_usd": stray})
 
 
 def _row(one: Standing) -> dict[str, Any]:

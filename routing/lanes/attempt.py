@@ -98,6 +98,7 @@ class Turn:
         if self.tab is not None and self.tab.purses:
             self.tab.seen = -1
             self.runtime.ledger.disbelieve()
+            self.runtime.overruns.incredible(self.candidate)
         return None
 
     def speaks(self, ttft_ms: float) -> None:

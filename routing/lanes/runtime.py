@@ -30,6 +30,7 @@ from routing.lanes.doorkeeper import Doorkeeper
 from routing.lanes.drafts import Drafts
 from routing.lanes.gate import Gate
 from routing.lanes.idempotency import Idempotency
+from routing.lanes.overruns import Overruns
 from routing.lanes.reports import endpoints_of
 from routing.lanes.till import Tab, Treasury
 from routing.lanes.tolls import Tolls
@@ -81,6 +82,7 @@ class Runtime:
         self.wall = wall  # seconds since the epoch, for prices and periods
         self.ledger = Ledger()
         self.drafts = Drafts(worker)
+        self.overruns = Overruns(clock)
         self.treasury: Treasury | None = None  # without: no hard budget pays for anything
         self.policy: Policy = EMPTY_POLICY
         self.state = FleetState()
@@ -140,6 +142,8 @@ class Runtime:
         if not purses:
             return
         self.ledger.settle(purses, tab.bound_nusd, nusd)
+        if nusd > tab.bound_nusd and tab.candidate is not None:
+            self.overruns.costly(tab.candidate, nusd - tab.bound_nusd)
         if tab.slot >= 0:
             self.recorder.close_slot(tab.slot)
 

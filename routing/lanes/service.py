@@ -23,6 +23,7 @@ from routing.policy.watch import PolicyUnavailable, PolicyWatcher
 from routing.treasury.desk import Desk
 from routing.treasury.statements import Connection
 from telemetry import waiting
+from telemetry.overrun_news import AGAIN_S, OverrunNews
 from telemetry.queue_news import EndpointQueue, QueueNews, busy
 from telemetry.recorder import Recorder
 from telemetry.sampler import sample
@@ -98,6 +99,7 @@ class DataPlane:
             self._bus.speak,
             self._watch_host,
             self._tell_queues,
+            self._tell_overruns,
             self._slots.run,
             self._slots.listen,
             self._rates.run,
@@ -137,6 +139,19 @@ class DataPlane:
                 continue
             last, told_at = rows, now
             self._bus.tell(QueueNews(worker=self._slots.worker, at=now, endpoints=rows))
+
+    async def _tell_overruns(self) -> None:
+        """Say what cost more than was held, once it did, and again every minute."""
+        last, told_at = (0, 0), 0.0
+        while True:
+            await asyncio.sleep(QUEUES_EVERY_S)
+            ledger, now = self.runtime.ledger, time.time()
+            counted = (ledger.overruns, ledger.overrun_nusd)
+            if counted == (0, 0) or (counted == last and now - told_at < AGAIN_S):
+                continue
+            last, told_at = counted, now
+            news = OverrunNews(self.runtime.identity, now, ledger.overruns, ledger.overrun_nusd)
+            self._bus.tell(news)
 
     async def _watch_host(self) -> None:
         while True:

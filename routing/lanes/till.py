@@ -47,6 +47,7 @@ class Tab(msgspec.Struct, gc=False):
     known_nusd: int | None = 0
     seen: int = 0  # bytes of the answer that came; -1: more was made than can be seen
     slot: int = -1  # where the hold outlives this process
+    candidate: Candidate | None = None  # who is called
 
     @property
     def nusd(self) -> int:
@@ -103,7 +104,7 @@ async def pay(
     embed, bound = need.task == "embedding", 0
     if price is not None:
         bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
-    tab = Tab(price, purses, bound, prompt, embed, bool(purses))
+    tab = Tab(price, purses, bound, prompt, embed, bool(purses), candidate=candidate)
     if not bound:
         tab.purses = ()
     elif not runtime.ledger.take(purses, bound, runtime.clock()):

@@ -12,7 +12,7 @@ from routing.models.price import Price
 from routing.models.profile import RoutingProfile
 from routing.models.savings import Savings
 from routing.models.tenant import Tenant
-from routing.models.treasury import BudgetAlert, BudgetSpend, BudgetWindow, Lease
+from routing.models.treasury import BudgetAlert, BudgetSpend, BudgetWindow, Lease, StrayCharge
 from routing.models.version import PolicyVersion
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "Price",
     "RoutingProfile",
     "Savings",
+    "StrayCharge",
     "Tenant",
 ]

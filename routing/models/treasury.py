@@ -88,7 +88,7 @@ class BudgetSpend(models.Model):
 
 
 class BudgetAlert(models.Model):
-    """A threshold that was passed: who inserts the row tells of it, so that it is told once."""
+    """A threshold that was passed; it waits here until it is told."""
 
     window = models.ForeignKey(BudgetWindow, on_delete=models.CASCADE, related_name="alerts")
     percent = models.IntegerField()
@@ -103,3 +103,17 @@ class BudgetAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.percent} % of {self.window_id}"
+
+
+class StrayCharge(models.Model):
+    """What was charged to a lease or window that was gone by then: it is in no budget."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    nusd = models.BigIntegerField()
+    at = models.DateTimeField(auto_now_add=True, db_default=Now())
+
+    class Meta:
+        ordering = ["at"]
+
+    def __str__(self) -> str:
+        return f"{self.nusd} to {self.id}"

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import psycopg
 import redis.asyncio
@@ -47,6 +48,10 @@ REPEAT_S = 60.0  # the same is not logged again before
 STATEMENT_S = 2.0
 REDIS_TIMEOUT_S = 1.0
 CALL_S = 0.05
+
+
+class Released(Exception):
+    """Somebody gave a lease up that this worker holds."""
 
 
 class Desk:
@@ -243,6 +248,8 @@ class Desk:
                 ttl_s=LEASE_TTL_S,
             )
         self._unsure.discard(purse.lease)
+        if got is not None and got.granted is None:
+            self._give_up(purse)
         purse.ordered_at = self._clock()
         if got is None:
             purse.known = False
@@ -260,11 +267,17 @@ class Desk:
             return
         granted = await statements.granted(connection, purse)
         if granted is None:
-            # Somebody gave it up: what is under way is still charged to it, nothing new is.
-            self.ledger.replace(purse)
-            raise psycopg.OperationalError("the lease was released")
+            self._give_up(purse)
         purse.granted = max(granted, purse.charged + purse.held)
         self._unsure.discard(purse.lease)
+
+    def _give_up(self, purse: Purse) -> NoReturn:
+        """Somebody gave the lease up: what is under way is charged to it, nothing new is."""
+        if purse.lease in self.ledger.purses:
+            name = purse.budget.name
+            logger.warning("A lease of budget '%s' was released; another one is taken.", name)
+            self.ledger.replace(purse)
+        raise Released
 
     # --- in the background -----------------------------------------------------------------------
 
@@ -297,6 +310,11 @@ class Desk:
                         connection, spool=self.spool, holder=self.holder, ttl_s=LEASE_TTL_S
                     )
                     self._renewed_at = now
+                    # Who was thought lost, and is not, spends no more of what was freed.
+                    mine = dict(self.ledger.purses)
+                    for lease in await statements.given_up(connection, list(mine.values())):
+                        with contextlib.suppress(Released):
+                            self._give_up(mine[lease])
                 self._see(looked, await statements.standing(connection, looked))
 
     def _see(self, purses: list[Purse], rows: dict[bytes, tuple[int, ...]]) -> None:
@@ -362,6 +380,8 @@ class Desk:
         async with self._talking:
             try:
                 yield
+            except Released:
+                pass
             except REFUSED as exc:
                 # A fault of ours, or migrations that are not made yet.
                 self._refused(exc)
@@ -386,7 +406,9 @@ class Desk:
         now = self._clock()
         if now - self._away_at > REPEAT_S:
             logger.warning("Budgets cannot be leased for now: %s", _one_line(exc))
-        self._away_at = now
+        if now - self._away_at >= RECONNECT_S:
+            # Not put off by those who ask meanwhile: they would have nobody ever connect again.
+            self._away_at = now
         if purse is not None and not purse.known:
             self.wake(purse)
 

@@ -1,4 +1,4 @@
-"""The SQL that moves money: functions in PostgreSQL, made by migrations 0005 and 0006.
+"""The SQL that moves money: functions in PostgreSQL, made by migrations 0005 to 0007.
 
 Each is called in one statement, locks the window before its leases (two that waited for each other
 in a circle would be ended by PostgreSQL), and may be called again when its answer was lost.
@@ -9,7 +9,7 @@ in a circle would be ended by PostgreSQL), and may be called again when its answ
 """
 
 GRANT = """
-CREATE FUNCTION orchestra_grant(
+CREATE OR REPLACE FUNCTION orchestra_grant(
     p_window uuid, p_lease uuid, p_spool text, p_holder text,
     p_least bigint, p_most bigint, p_ahead bigint, p_ttl_s integer
 ) RETURNS TABLE (cut bigint, granted bigint, budget_limit bigint, spent bigint, leased bigint)
@@ -42,7 +42,8 @@ BEGIN
             granted_nusd = old.granted_nusd + excluded.granted_nusd,
             expires_at = excluded.expires_at;
     END IF;
-    granted := coalesce(l.granted_nusd, 0) + cut;
+    -- None: the lease was given up, and the holder is to take another.
+    granted := CASE WHEN l.closed THEN NULL ELSE coalesce(l.granted_nusd, 0) + cut END;
     budget_limit := w.limit_nusd;
     spent := w.spent_nusd;
     leased := w.leased_nusd + cut;
@@ -95,9 +96,11 @@ BEGIN
     LOOP
         IF paid.window_id IS NULL AND substr(paid.id::text, 15, 1) <> '5' THEN
             -- A lease that is gone, as after a backup was put back: its window is not known, and
-            -- is not this id. The record goes on saying what it was charged.
+            -- is not this id. It is counted apart.
             RAISE WARNING 'orchestra_settle: no lease %, which was charged % nano-dollars',
                 paid.id, paid.nusd;
+            INSERT INTO routing_straycharge AS old (id, nusd) VALUES (paid.id, paid.nusd)
+            ON CONFLICT (id) DO UPDATE SET nusd = old.nusd + excluded.nusd;
             CONTINUE;
         ELSIF paid.window_id IS NULL THEN
             -- A soft budget's window (its id is of version 5, a lease's of version 4), which may

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, Sum
 
 from routing.engine.catalog import BudgetSpec
 from routing.engine.money import to_nusd
 from routing.engine.windows import Window, window_of
-from routing.models import ApiKey, Budget, BudgetSpend, BudgetWindow
+from routing.models import ApiKey, Budget, BudgetSpend, BudgetWindow, StrayCharge
 
 # Earlier than this into a period, what was spent says nothing about its end.
 LEAST_ELAPSED_S = 60.0
@@ -72,6 +72,11 @@ def of_tenant(tenant: str) -> list[Budget]:
     own = Q(scope="tenant", subject=tenant)
     keys = Q(scope="key", subject__in=ApiKey.objects.filter(tenant__name=tenant).values("name"))
     return list(Budget.objects.filter(own | keys | Q(scope="all"), enabled=True))
+
+
+def stray_nusd() -> int:
+    """Return what was charged to leases and periods that were gone: it is in no budget."""
+    return int(StrayCharge.objects.aggregate(sum=Sum("nusd"))["sum"] or 0)
 
 
 def _standing(

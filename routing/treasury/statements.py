@@ -19,7 +19,7 @@ class Grant(msgspec.Struct, frozen=True):
     """What was leased, and how the window stood after it; nano-dollars."""
 
     cut: int
-    granted: int  # of this lease in sum
+    granted: int | None  # of this lease in sum; None once it was given up
     limit: int
     spent: int
     leased: int
@@ -87,6 +87,15 @@ async def renew(connection: Connection, *, spool: str, holder: str, ttl_s: int) 
         " WHERE spool = %s AND holder = %s AND NOT closed",
         [ttl_s, spool, holder],
     )
+
+
+async def given_up(connection: Connection, purses: Sequence[Purse]) -> set[bytes]:
+    """Return the leases among those of the purses that somebody gave up."""
+    found = await connection.execute(
+        "SELECT id FROM routing_lease WHERE id = ANY (%s) AND closed",
+        [[UUID(bytes=purse.lease) for purse in purses]],
+    )
+    return {row[0].bytes for row in await found.fetchall()}
 
 
 async def standing(connection: Connection, purses: Sequence[Purse]) -> dict[bytes, tuple[int, ...]]:

@@ -18,6 +18,7 @@ from telemetry.current_board import current_board
 from telemetry.hosts import host_rows
 from telemetry.models import SystemResource
 from telemetry.offering_health import NewsBoard
+from telemetry.overrun_news import overruns
 from telemetry.queue_news import admission
 from telemetry.sampler import sample
 
@@ -93,6 +94,16 @@ class EndpointQueueSerializer(serializers.Serializer[Any]):
     degraded = serializers.BooleanField(help_text="Workers cannot share places: Redis is away.")
 
 
+class OverrunsSerializer(serializers.Serializer[Any]):
+    """Answers beyond what budgets held for them, in the workers that live, since each began."""
+
+    count = serializers.IntegerField(
+        help_text="Answers that cost more than was held, or claimed usage that cannot be true."
+    )
+    overrunUsd = serializers.FloatField(help_text="Dollars beyond what was held.")
+    workers = serializers.IntegerField(help_text="How many workers have counted any.")
+
+
 class ResourceMetricsSerializer(serializers.Serializer[Any]):
     current = SystemResourceSerializer()
     history = SystemResourceSerializer(
@@ -102,6 +113,7 @@ class ResourceMetricsSerializer(serializers.Serializer[Any]):
     memoryPressure = serializers.FloatField(help_text="0 to 1; see docs/routing.md.")
     hosts = HostSerializer(many=True, help_text="This host, then those that report.")
     admission = EndpointQueueSerializer(many=True, help_text="Empty while Redis is away.")
+    overruns = OverrunsSerializer(help_text="All 0 while Redis is away.")
 
 
 class ResourceMetricsView(APIView):
@@ -143,5 +155,6 @@ class ResourceMetricsView(APIView):
             "memoryPressure": host.pressure,
             "hosts": host_rows(host, board.hosts),
             "admission": admission(board.queues.values()),
+            "overruns": overruns(board.overruns.values()),
         }
         return Response(ResourceMetricsSerializer(answer).data)

@@ -260,3 +260,12 @@ def test_budgets_show_what_is_spent_held_and_left(run: Run) -> None:
     for word in ("team", "tenant acme", "41.20", "41.2 %", "0.012500", "2026-12-01"):
         assert word in row
     assert last == "0 of 1 budgets used up"
+
+
+def test_resources_tell_of_answers_beyond_what_was_held(run: Run, service: Service) -> None:
+    path = "/api/v1/ai/resources/metrics"
+    assert "beyond what was held" not in run("resources").out
+    told = {"count": 1200, "overrunUsd": 0.25, "workers": 2}
+    service.replies[path] = json_reply({**bodies.RESOURCES, "overruns": told})
+    last = run("resources").out.splitlines()[-1]
+    assert last == "1,200 answers beyond what was held, by $0.250000"

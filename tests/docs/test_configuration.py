@@ -50,6 +50,7 @@ def test_defaults_in_the_table_are_the_defaults() -> None:
         "OLLAMA_URL": environ.DEFAULT_OLLAMA_URL,
         "RETENTION_DAYS": environ.DEFAULT_RETENTION_DAYS,
         "SUMS_RETENTION_DAYS": environ.DEFAULT_SUMS_RETENTION_DAYS,
+        "BUDGETS_RETENTION_DAYS": environ.DEFAULT_BUDGETS_RETENTION_DAYS,
     }.items():
         assert f"| `{name}` | `{default}` |" in CONFIGURATION.text
 

@@ -23,6 +23,7 @@ from orchestra_site.environ import CHECKOUT
 from routing.lanes.table import BY_ROUTE
 from tests import environment, service
 from tests.service import LiveService
+from tests.site.planted import Kept, in_flight
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -54,9 +55,9 @@ class Guarded:
         )  # fmt: skip
         return done.stdout
 
-    def key(self, name: str) -> str:
+    def key(self, name: str, tenant: str = "acme") -> str:
         """Return the token of a new key, once the workers know it."""
-        found = TOKEN.search(self.manage("keys", "create", name, "--tenant", "acme"))
+        found = TOKEN.search(self.manage("keys", "create", name, "--tenant", tenant))
         assert found is not None
         deadline = time.monotonic() + 5
         while self.ask("GET", "/v1/models", found[0]) != 200:
@@ -102,6 +103,22 @@ def guarded() -> Iterator[Guarded]:
             yield made
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+PAID = """
+tenants:
+  - {name: rich}
+  - {name: poor}
+  - {name: hasty, requests_per_minute: 1}
+budgets:
+  - {name: rich money, scope: tenant, subject: rich, limit_usd: 100}
+  - {name: poor money, scope: tenant, subject: poor, limit_usd: 0.000000001}
+prices:
+  - model: llama3.2:3b
+    valid_from: 2020-01-01T00:00:00Z
+    input_per_1k_usd: 0.001
+    output_per_1k_usd: 0.001
+"""
 
 
 def operations() -> list[tuple[str, str]]:
@@ -284,3 +301,46 @@ def test_a_token_is_written_nowhere(guarded: Guarded) -> None:
     assert len(files) > 100
     for planted in (guarded.token.encode(), SETTINGS["SECRET_KEY"].encode()):
         assert [file for file in files if planted in file.read_bytes()] == []
+
+
+def test_what_is_said_is_written_nowhere_whatever_becomes_of_it(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    policy = tmp_path / "paid.yaml"
+    policy.write_text(PAID)
+    guarded.manage("policy", "apply", str(policy))
+    keys = {tenant: guarded.key(f"{tenant}-ci", tenant) for tenant in ("rich", "poor", "hasty")}
+    prompt, stranger = "Agent Nightingale meets at the old mill", STRANGER + "-planted"
+    route = {"taskType": "completion", "prompt": prompt, "requirements": {"maxTokens": 4}}
+    chat = {
+        "model": "llama3.2:3b", "messages": [{"role": "user", "content": prompt}], "max_tokens": 4,
+    }  # fmt: skip
+    told = {}
+    for who, token in (*keys.items(), ("stranger", stranger)):
+        answers = [
+            guarded.answer("POST", path, token, json=body, headers=headers)
+            for path, asked in (("/v1/chat/completions", chat), ("/api/v1/ai/route-request", route))
+            for body, headers in (
+                (asked, {"idempotency-key": f"{who} planted-key-of-a-request"}),
+                ({**asked, "stream": True}, {}),
+                ({**asked, "stream": "no"}, {}),
+            )
+        ]
+        told[who] = {answer.status_code for answer in answers}
+    assert told["rich"] == {200, 400}
+    assert 402 in told["poor"]
+    assert 429 in told["hasty"]
+    assert told["stranger"] == {401}
+    time.sleep(2.0)  # shipped by now
+    kept = Kept(guarded.live.home, guarded.manage("policy", "export"))
+    assert len(in_flight(kept)) >= 2
+    # It would be found: what may be known is, wherever it belongs.
+    assert {"routing_budgetwindow", "routing_budget", "the exported policy"} <= set(
+        kept.where("poor money")
+    )
+    charged = [name for name in kept.where("rich") if name.startswith("telemetry_")]
+    assert "telemetry_orchestratorrequest" in charged
+    assert any("policy:snapshot" in name for name in kept.where("hasty"))
+    assert any(name.endswith(".inflight") for name in kept.where("rich-ci"))
+    for planted in (prompt, "Nightingale", stranger, "planted-key-of-a-request", *keys.values()):
+        assert kept.where(planted) == []

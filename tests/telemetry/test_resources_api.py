@@ -39,7 +39,7 @@ def test_it_answers_the_contract(client: Client) -> None:
     assert answer.status_code == 200
     body = answer.json()
     assert list(body) == [
-        "current", "history", "requests", "memoryPressure", "hosts", "admission"
+        "current", "history", "requests", "memoryPressure", "hosts", "admission", "overruns"
     ]  # fmt: skip
     assert list(body["current"]) == [
         "id", "memory_available_gb", "memory_free_gb", "memory_total_gb", "cpu_usage_percent",

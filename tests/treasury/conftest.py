@@ -4,9 +4,9 @@ import pytest
 
 from tests.cast import CATALOGUE
 from tests.fixtures_engines import SimulatedHost, StartSimulator
-from tests.telemetry.conftest import database
+from tests.telemetry.conftest import database, redis
 
-__all__ = ["database", "host"]
+__all__ = ["database", "host", "redis"]
 
 
 @pytest.fixture

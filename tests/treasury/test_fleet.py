@@ -7,7 +7,7 @@ import pytest
 
 from telemetry.database import AsyncConnection
 from tests.fixtures_engines import SimulatedHost
-from tests.treasury.fleet import budget, each, fleet, limited, ship, standing
+from tests.treasury.fleet import budget, each, fleet, limited, ship, standing, working
 
 WORKERS = 8
 
@@ -26,3 +26,32 @@ async def test_what_a_budget_has_room_for_is_answered_and_no_more(
     assert statuses.count(402) == len(statuses) - room
     await ship(tmp_path)
     assert await standing(database) == (room * 10**7, room * 10**7, 0)
+
+
+async def test_postgresql_is_found_again_however_many_ask_meanwhile(
+    database: AsyncConnection,
+    redis_url: str,
+    host: SimulatedHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = limited(host.url, [budget("1000")], each("0.01"))
+    async with working(tmp_path, "web-0", policy, redis_url) as worker:
+        away, connect = True, worker.desk._connect
+
+        async def connected() -> AsyncConnection:
+            if away:
+                raise OSError("away")
+            return await connect()
+
+        monkeypatch.setattr(worker.desk, "_connect", connected)
+
+        async def asking() -> list[int]:
+            return [(await worker.ask()).status for _ in range(8)]
+
+        callers = [asyncio.create_task(asking()) for _ in range(8)]
+        await asyncio.sleep(0.4)
+        away = False
+        statuses = await asyncio.gather(*callers)
+    assert {told[0] for told in statuses} == {503}
+    assert {told[-1] for told in statuses} == {200}

@@ -108,8 +108,12 @@ async def test_each_threshold_is_told_once_by_one_of_several_conductors() -> Non
     spec = PolicyDocument(budgets=(budget.spec(),))
     told: list[CostThresholdExceeded] = []
 
+    async def publish(event: CostThresholdExceeded, /, *, event_id: str, at: float) -> bool:
+        told.append(event)
+        return True
+
     async def conductor() -> None:
-        watching = Thresholds(told.append)
+        watching = Thresholds(publish)
         watching.adopt(spec)
         connection: AsyncConnection = await connect("tests")
         try:
