@@ -40,6 +40,17 @@ class LiveService:
         raise LookupError(f"{name} is not running")
 
 
+def wait_replaced(live: LiveService, old: psutil.Process, name: str) -> None:
+    """Return when another process has a killed worker's name: what follows may count on it."""
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(LookupError):
+            if live.child(name).pid != old.pid:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{name} was not started again.")
+
+
 def free_port() -> int:
     """Return a TCP port of the loopback interface that nobody uses now."""
     with socket.socket() as probe:

@@ -13,6 +13,7 @@ from routing.lanes.bus import StateBus
 from routing.lanes.loading import ensure_loaded
 from routing.lanes.runtime import Runtime
 from routing.simulator.models import Catalogue, HostSpec
+from telemetry import waiting
 from telemetry.recorder import Recorder
 from telemetry.sampler import HostSample
 from telemetry.state_news import LoadNews, StateNews, UnloadNews
@@ -93,9 +94,9 @@ class Crew:
             await asyncio.sleep(0.01)
 
     async def end(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.wait(self.tasks, timeout=3)
+        # Between two commands: redis-py swallows a cancellation that meets the end of a write.
+        await asyncio.sleep(0.05)
+        await waiting.end(self.tasks)
         for worker in self.workers:
             await worker.close()
 
