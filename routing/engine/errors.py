@@ -172,14 +172,14 @@ def _usd(amount: float) -> str:
 
 
 class BudgetUnreachable(NotReady):
-    """Raised when what this worker holds of a budget is used up, and PostgreSQL is away."""
+    """Raised when what this worker holds is used up, and PostgreSQL gives no more in time."""
 
     code = "budget_unreachable"
 
     def __init__(self, budget: str) -> None:
         super().__init__(
-            f"What this worker may spend of the budget '{budget}' is used up, and PostgreSQL does "
-            "not answer; try again soon."
+            f"What this worker may spend of the budget '{budget}' is used up, and PostgreSQL did "
+            "not give it more in time; try again soon."
         )
 
 

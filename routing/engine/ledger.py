@@ -99,6 +99,11 @@ class Purse:
         return max(0, self.limit - max(self.spent_seen, self.charged))
 
     @property
+    def room(self) -> int:
+        """Return what nobody had leased or spent, when PostgreSQL last said so."""
+        return self.limit - self.spent_seen - self.leased_seen
+
+    @property
     def over(self) -> bool:
         return self.spent_seen >= self.limit
 

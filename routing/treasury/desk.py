@@ -112,8 +112,9 @@ class Desk:
                 return short
             left_s = end - self._clock()
             if left_s <= 0:
-                if short.ordered_at < began or self._away_at >= began:
-                    # PostgreSQL said nothing in all that time, or not to the end of it.
+                if short.ordered_at < began or self._away_at >= began or short.room >= nusd:
+                    # PostgreSQL said nothing in all that time, or not to the end of it; or what it
+                    # gave went to others who waited, and there is more.
                     raise BudgetUnreachable(short.budget.name)
                 return short
             await self._changed(short, nusd, left_s)

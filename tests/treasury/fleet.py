@@ -50,6 +50,12 @@ def limited(url: str, budgets: Sequence[BudgetSpec], price: PriceSpec, **more: A
     )
 
 
+def of_openai(policy: PolicyDocument) -> PolicyDocument:
+    """Return the policy with its endpoints speaking OpenAI's protocol."""
+    endpoints = tuple(msgspec.structs.replace(e, provider="openai") for e in policy.endpoints)
+    return msgspec.structs.replace(policy, endpoints=endpoints)
+
+
 @dataclass
 class Worker:
     """A stage whose ledger leases for real."""

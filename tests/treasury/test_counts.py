@@ -9,7 +9,7 @@ import pytest
 from telemetry.database import AsyncConnection
 from tests.lanes.stage import CHAT
 from tests.providers.upstream import Behaviour, answer, streamed, upstream
-from tests.treasury.fleet import budget, limited, ship, standing, working
+from tests.treasury.fleet import budget, limited, of_openai, ship, standing, working
 from tests.treasury.test_refusal import CHATTING, by_token
 
 HUNDREDFOLD = 100 * 8192
@@ -41,10 +41,7 @@ async def test_a_count_that_cannot_be_true_is_charged_what_was_held(
     database: AsyncConnection, redis_url: str, tmp_path: Path, usage: dict[str, Any], stream: bool
 ) -> None:
     async with upstream(saying(usage, stream=stream)) as server:
-        policy = limited(server.url, [budget("1")], by_token("0.001"))
-        (endpoint,) = policy.endpoints
-        there = msgspec.structs.replace(endpoint, provider="openai")
-        policy = msgspec.structs.replace(policy, endpoints=(there,))
+        policy = of_openai(limited(server.url, [budget("1")], by_token("0.001")))
         async with working(tmp_path, "web-0", policy, redis_url) as worker:
             runtime = worker.stage.runtime
             body = {**CHATTING, "max_tokens": 50, "stream": stream}

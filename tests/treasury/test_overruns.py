@@ -1,20 +1,16 @@
 """Answers beyond what was held for them: logged once an hour, and summed over the workers."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-import msgspec
 import pytest
 import redis as plain_redis
 from django.test import Client
 
 from routing.engine.policy import Candidate
 from routing.lanes.overruns import Overruns
-from routing.lanes.service import DataPlane
 from telemetry import overrun_news
 from telemetry.database import AsyncConnection
 from telemetry.offering_health import NewsBoard
@@ -22,8 +18,9 @@ from telemetry.overrun_news import OverrunNews, overruns
 from telemetry.redis_names import STATE_LAST
 from telemetry.state_news import encode
 from tests.lanes.stage import CHAT
+from tests.lanes.test_service import plane
 from tests.providers.upstream import upstream
-from tests.treasury.fleet import budget, limited, ship, standing, working
+from tests.treasury.fleet import budget, limited, of_openai, ship, standing, working
 from tests.treasury.test_counts import saying
 from tests.treasury.test_refusal import by_token
 from tests.waiting import soon
@@ -42,10 +39,7 @@ async def test_what_costs_more_than_was_held_is_counted_and_logged_without_conte
     stream: bool,
 ) -> None:
     async with upstream(saying(GREEDY, stream=stream)) as server:
-        policy = limited(server.url, [budget("1")], by_token("0.001"))
-        (endpoint,) = policy.endpoints
-        there = msgspec.structs.replace(endpoint, provider="openai")
-        policy = msgspec.structs.replace(policy, endpoints=(there,))
+        policy = of_openai(limited(server.url, [budget("1")], by_token("0.001")))
         async with working(tmp_path, "web-0", policy, redis_url) as worker:
             ledger = worker.stage.runtime.ledger
             body = {
@@ -95,23 +89,6 @@ def test_the_sum_is_of_workers_that_were_heard_of_lately() -> None:
     assert overruns(news, 1180.0) == {"count": 7, "overrunUsd": 1.5, "workers": 2}
     assert overruns(news, 1181.0) == {"count": 4, "overrunUsd": 0.5, "workers": 1}
     assert overruns([], 0.0) == {"count": 0, "overrunUsd": 0.0, "workers": 0}
-
-
-@asynccontextmanager
-async def plane(redis_url: str, directory: Path, worker: str) -> AsyncIterator[DataPlane]:
-    made = DataPlane(
-        redis_url=redis_url,
-        spool_dir=directory,
-        worker=worker,
-        resolve_secret=lambda ref: "",
-        secret="s" * 50,
-        idempotency_ttl_s=600,
-    )
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.stop()
 
 
 async def test_workers_tell_what_they_counted(

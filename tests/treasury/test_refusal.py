@@ -318,6 +318,25 @@ async def test_postgresql_that_goes_while_a_request_waits_does_not_make_a_budget
     assert (heard.status, heard.json["code"]) == (503, "budget_unreachable")
 
 
+async def test_others_who_are_always_faster_do_not_make_a_budget_exhausted(
+    start: Start, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await start(limited(host.url, [budget("1000")], each("0.01")))
+    assert (await worker.ask()).status == 200
+    (purse,) = worker.stage.runtime.ledger.purses.values()
+    tell = worker.desk._tell
+
+    def taken(purse: Purse) -> None:
+        purse.held += max(purse.free, 0)
+        tell(purse)
+
+    monkeypatch.setattr(worker.desk, "_tell", taken)
+    taken(purse)
+    heard = await worker.ask()
+    assert (heard.status, heard.json["code"]) == (503, "budget_unreachable")
+    assert purse.granted > 2 * CENT
+
+
 def dearest(url: str, *budgets: BudgetSpec) -> PolicyDocument:
     """A model whose longest answer costs more than PostgreSQL's bigint holds, and a cheap one."""
     vast = replace(ALPHA, context_length=100_000_000)
