@@ -40,25 +40,9 @@ class Drafts:
             candidate.id, chosen.model_name, purses,
         )  # fmt: skip
         found = self._kept.get(alike)
-        if found is None:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            found = self._kept[alike] = template(
-                self._record(kind, need, candidate, chosen, purses, stream=stream)
-            )
-        return found
-
-    def _record(
-        self,
-        kind: RequestKind,
-        need: Need,
-        candidate: Candidate,
-        chosen: Candidate,
-        purses: tuple[Purse, ...],
-        *,
-        stream: bool,
-    ) -> RequestRecord:
-        return RequestRecord(
+        if found is not None:
+            return found
+        record = RequestRecord(
             id=b"",
             request_id="",
             kind=kind,
@@ -81,3 +65,7 @@ class Drafts:
             tag=need.tag,
             charges=tuple([Charge(purse.account, 0) for purse in purses]),
         )
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        kept = self._kept[alike] = template(record)
+        return kept
