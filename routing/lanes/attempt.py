@@ -1,5 +1,6 @@
 """One call to one offering: the one place where an attempt begins, and where it ends."""
 
+import logging
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -22,11 +23,13 @@ from routing.lanes import load_news
 from routing.lanes.entry import enter, enter_at_once
 from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
-from routing.lanes.runtime import Runtime
+from routing.lanes.runtime import NOT_KEPT, Runtime
 from routing.lanes.till import Tab, pay
 from routing.providers.base import Answer, Piece, Usage
 from telemetry.record import HEDGE_LOST, Attempt
 from telemetry.spool.errors import SpoolError
+
+logger = logging.getLogger(__name__)
 
 CHARS_PER_TOKEN = 4
 CLOSED = BreakerState.CLOSED
@@ -293,7 +296,8 @@ async def _paid(
             job.insure(candidate, tab)
         except SpoolError as exc:
             runtime.release(tab)
-            raise NotReady(f"What a call may cost could not be kept: {exc}") from exc
+            logger.error("What a call may cost could not be kept: %s", exc)
+            raise NotReady(NOT_KEPT) from exc
     job.trail.tabs.append(tab)
     return tab
 

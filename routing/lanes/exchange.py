@@ -1,5 +1,6 @@
 """One request from its decision to its record."""
 
+import logging
 import time
 
 import msgspec
@@ -15,12 +16,14 @@ from routing.lanes.ids import new_id
 from routing.lanes.job import Trail
 from routing.lanes.problems import Failure
 from routing.lanes.purchase import affordable
-from routing.lanes.runtime import Runtime
+from routing.lanes.runtime import NOT_KEPT, Runtime
 from routing.lanes.till import Tab
 from routing.lanes.tolls import Toll
 from routing.providers.base import Usage
 from telemetry.record import Charge, RequestKind, RequestRecord
 from telemetry.spool.errors import SpoolError
+
+logger = logging.getLogger(__name__)
 
 CALLER_LEFT = "caller_left"
 COST_LIMIT_EXCEEDED = "cost_limit_exceeded"
@@ -213,8 +216,9 @@ class Exchange:
         """Write the record, once; return it, or the one that was written before."""
         if self._record is not None:
             return self._record
-        if self.toll is not None:
-            self.toll.settle(bill.prompt_tokens + bill.completion_tokens if bill else 0)
+        toll, self.toll = self.toll, None
+        if toll is not None:
+            toll.settle(bill.prompt_tokens + bill.completion_tokens if bill else 0)
         record = self._record = self._build(bill, status, error_type, message)
         tabs = self.trail.tabs
         if tabs:
@@ -223,7 +227,8 @@ class Exchange:
             self._runtime.recorder.record(record)
         except SpoolError as exc:
             # What was held stays so: when this process ends, its slots tell of it.
-            raise NotReady(f"The record of this request could not be kept: {exc}") from exc
+            logger.error("A record could not be kept: %s", exc)
+            raise NotReady(NOT_KEPT) from exc
         for tab in tabs:
             self._runtime.close_tab(tab, tab.nusd)
         return record

@@ -51,6 +51,9 @@ from telemetry.state_news import (
 
 logger = logging.getLogger(__name__)
 
+# What a caller hears; where and why is in the log.
+NOT_KEPT = "Records cannot be kept: the spool is full or its disk is. Check the conductor."
+
 LOCAL_HOST = "local"
 SLOW_ANSWERS = "slow_answers"
 # A replaced provider may still be answering: its connections close after the longest deadline.
@@ -124,9 +127,7 @@ class Runtime:
         if self.wall() >= self.policy.reprice_at_s:
             self.adopt(self.policy.document)
         if not self.recorder.admits():
-            raise NotReady(
-                "Records cannot be kept: the spool is full or its disk is. Check the conductor."
-            )
+            raise NotReady(NOT_KEPT)
 
     def require_policy(self) -> None:
         if not self.ready:

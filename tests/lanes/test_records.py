@@ -73,6 +73,9 @@ class TestFullSpool:
             assert "[DONE]" not in heard.events
         else:
             assert heard.status == 503
+        # Where the spool lies is for operators.
+        assert str(stage.spool).encode() not in b"".join(heard.chunks)
+        assert str(stage.spool) in caplog.text
         assert stage.quiet()
 
 

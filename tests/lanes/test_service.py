@@ -23,11 +23,11 @@ def publish(redis_url: str, policy: PolicyDocument, version: int) -> None:
 
 
 @asynccontextmanager
-async def plane(redis_url: str, directory: Path) -> AsyncIterator[DataPlane]:
+async def plane(redis_url: str, directory: Path, worker: str = "web-0") -> AsyncIterator[DataPlane]:
     made = DataPlane(
         redis_url=redis_url,
         spool_dir=directory,
-        worker="web-0",
+        worker=worker,
         resolve_secret=lambda ref: "",
         secret="s" * 50,
         idempotency_ttl_s=600,
