@@ -14,6 +14,8 @@ def pytest_configure() -> None:
 
     # pytest-django sets Django up only if the settings are loaded by now.
     assert settings.DATABASES
+    # A real hash takes a quarter of a second, which every admin's page would wait for.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def pytest_unconfigure() -> None:

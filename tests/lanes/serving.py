@@ -1,6 +1,7 @@
 """A stage behind a real uvicorn, in a thread of its own: for what only sockets can show."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from telemetry.record import RequestRecord
 from tests.lanes.stage import Stage, staged
 
 START_LIMIT_S = 10.0
+STOP_LIMIT_S = 10.0
 
 
 @dataclass
@@ -30,8 +32,16 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, policy: PolicyDocument, **options: Any) -> Iterator[Served]:
-    """Serve until the block ends. Every host name is allowed that the sockets need."""
+def serving(
+    directory: Path,
+    policy: PolicyDocument,
+    stopping: contextlib.ExitStack | None = None,
+    **options: Any,
+) -> Iterator[Served]:
+    """Serve until the block ends; with `stopping` only that waits until it has stopped.
+
+    Every host name is allowed that the sockets need.
+    """
     stages: list[Stage] = []
     started = threading.Event()
 
@@ -67,5 +77,12 @@ def serving(directory: Path, policy: PolicyDocument, **options: Any) -> Iterator
         yield Served(url_of(listener), stages[0])
     finally:
         runner.should_exit = True
-        thread.join(START_LIMIT_S)
-        listener.close()
+        if stopping is None:
+            _ended(thread, listener)
+        else:
+            stopping.callback(_ended, thread, listener)
+
+
+def _ended(thread: threading.Thread, listener: socket.socket) -> None:
+    thread.join(STOP_LIMIT_S)
+    listener.close()
