@@ -39,11 +39,11 @@ async def once_more(runtime: Runtime, job: Job, round_number: int) -> bool:
 
     `round_number` counts from 1. The job's decision is then about those.
     """
+    if round_number > MOST_ROUNDS or is_over(runtime, job):
+        return False
     asked = {f"{a.model}@{a.endpoint}" for a in job.trail.attempts}
     asked |= {f"{model}@{error.endpoint}" for model, error in job.trail.failures}
     need = replace(job.need, exclude=job.need.exclude | asked)
-    if round_number > MOST_ROUNDS or is_over(runtime, job):
-        return False
     if not await revived(runtime, need, job.deadline):
         return False
     try:
