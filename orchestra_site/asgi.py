@@ -23,6 +23,8 @@ from routing.lanes.table import BY_ROUTE  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
+POLICY_LIMIT_S = 3.0
+
 door = LaneDoor(plane.current, plane.host_allowed)
 websockets = WebSocketAccess(URLRouter(websocket_urlpatterns))
 
@@ -63,6 +65,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 logger.exception("The data plane did not start")
                 await send({"type": "lifespan.startup.failed", "message": str(exc)})
                 return
+            # Whoever takes connections before it can answer takes them from workers that could.
+            # Without any policy to be had it must say so, after a while.
+            await plane.ready_within(POLICY_LIMIT_S)
             collector.calm()
             await send({"type": "lifespan.startup.complete"})
         else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from functools import partial
 
 from django.conf import settings
@@ -11,6 +12,8 @@ from routing.lanes.runtime import Runtime
 from routing.lanes.service import DataPlane
 from routing.providers.secrets import resolve
 from telemetry.database import connect
+
+LOOK_EVERY_S = 0.01
 
 _plane: DataPlane | None = None
 _starting: asyncio.Lock | None = None
@@ -43,6 +46,16 @@ async def start() -> Runtime:
             await plane.start()
             _plane = plane
     return _plane.runtime
+
+
+async def ready_within(seconds: float) -> bool:
+    """Wait until requests are admitted, but no longer than that; return whether they are."""
+    end = time.monotonic() + seconds
+    while (runtime := current()) is not None and not runtime.ready:
+        if time.monotonic() >= end:
+            return False
+        await asyncio.sleep(LOOK_EVERY_S)
+    return runtime is not None
 
 
 async def stop() -> None:
