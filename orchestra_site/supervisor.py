@@ -126,12 +126,13 @@ class Supervisor:
         inspect_at_s = 0.0
         while True:
             signals.check()
+            # First: whoever is started again makes what it needs, and that would be a new home.
+            if not self.home.run.exists():
+                raise HomeError(f"ORCHESTRA_HOME ({self.home.root}) was removed; stopping.")
             for child in self._all():
                 if news := child.tend():
                     _say(news)
             if time.monotonic() >= inspect_at_s:
-                if not self.home.run.exists():
-                    raise HomeError(f"ORCHESTRA_HOME ({self.home.root}) was removed; stopping.")
                 logfiles.trim(self.home.logs)
                 inspect_at_s = time.monotonic() + INSPECT_INTERVAL_S
             signals.sleep(TEND_INTERVAL_S)
