@@ -165,7 +165,10 @@ class _Pipe:
         self._closed = False
 
     def close(self) -> None:
-        """Make the thread end: its next call raises."""
+        """Make the thread end soon: no page follows, and what it writes is let go.
+
+        It is told nothing of that, for the writer of Parquet takes an error for a panic.
+        """
         self._closed = True
 
     def read(self, size: int) -> bytes:
@@ -178,7 +181,8 @@ class _Pipe:
         return bytes(taken)
 
     def write(self, data: bytes) -> int:
-        self._on_loop(self._made.put(bytes(data)))
+        if not self._closed:
+            self._on_loop(self._made.put(bytes(data)))
         return len(data)
 
     def flush(self) -> None:
@@ -188,13 +192,10 @@ class _Pipe:
         raise OSError("a stream cannot be rewound")
 
     def _read_all(self) -> Iterator[bytes]:
-        while (page := self._on_loop(anext(self._pages, None))) is not None:
+        while not self._closed and (page := self._on_loop(anext(self._pages, None))) is not None:
             yield page
 
     def _on_loop(self, awaitable: Any) -> Any:
-        if self._closed:
-            awaitable.close()
-            raise BrokenPipeError("nobody reads the export any more")
         return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop).result()
 
 

@@ -111,7 +111,10 @@ async def test_every_column_of_the_table_is_in_it(shipping: AsyncConnection) -> 
 
 @pytest.mark.parametrize("wanted", ["csv", "parquet"])
 async def test_who_leaves_early_leaves_nothing_behind(
-    shipping: AsyncConnection, wanted: export.Format, monkeypatch: pytest.MonkeyPatch
+    shipping: AsyncConnection,
+    wanted: export.Format,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(export, "ROW_GROUP_ROWS", 10)
     await store(shipping, some(300))
@@ -119,6 +122,7 @@ async def test_who_leaves_early_leaves_nothing_behind(
     await anext(chunks)
     await asyncio.wait_for(chunks.aclose(), 5)  # type: ignore[attr-defined]
     await _no_connection(shipping)
+    assert "panicked" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("wanted", ["csv", "parquet"])
