@@ -1,5 +1,6 @@
 """One finished request, as the data plane hands it to the spool."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -30,6 +31,14 @@ class Charge(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     lease: bytes  # 16 bytes, the lease's UUID
     nusd: int
+
+
+def summed(charges: Iterable[Charge]) -> tuple[Charge, ...]:
+    """Return one charge for each lease."""
+    sums: dict[bytes, int] = {}
+    for charge in charges:
+        sums[charge.lease] = sums.get(charge.lease, 0) + charge.nusd
+    return tuple([Charge(lease, nusd) for lease, nusd in sums.items()])
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):

@@ -24,7 +24,7 @@ from routing.lanes.entry import enter, enter_at_once
 from routing.lanes.gate import Pass, outcome_of
 from routing.lanes.job import Job
 from routing.lanes.runtime import NOT_KEPT, Runtime
-from routing.lanes.till import Tab, pay
+from routing.lanes.till import Tab, lease_for, tab_for
 from routing.providers.base import Answer, Piece, Usage
 from telemetry.record import HEDGE_LOST, Attempt
 from telemetry.spool.errors import SpoolError
@@ -285,19 +285,22 @@ async def _paid(
 ) -> Tab | None:
     """Hold what a call may cost, here and where it outlives this process; None if nobody counts.
 
-    Raises as `pay` does.
+    Raises Unpaid, NotReady.
     """
     wallet = job.need.wallet
     if wallet is None:
         return None
-    tab = await pay(runtime, job.need, wallet, candidate, more_prompt=more_prompt, at_once=at_once)
-    if tab.purses and job.insure is not None:
-        try:
-            job.insure(candidate, tab)
-        except SpoolError as exc:
-            runtime.release(tab)
-            logger.error("What a call may cost could not be kept: %s", exc)
-            raise NotReady(NOT_KEPT) from exc
+    tab = tab_for(candidate, job.need, wallet, more_prompt)
+    if tab.purses:
+        if not runtime.ledger.take(tab.purses, tab.bound_nusd, runtime.clock()):
+            await lease_for(runtime, wallet, tab, at_once=at_once)
+        if job.insure is not None:
+            try:
+                job.insure(candidate, tab)
+            except SpoolError as exc:
+                runtime.release(tab)
+                logger.error("What a call may cost could not be kept: %s", exc)
+                raise NotReady(NOT_KEPT) from exc
     job.trail.tabs.append(tab)
     return tab
 

@@ -20,7 +20,7 @@ from routing.lanes.runtime import NOT_KEPT, Runtime
 from routing.lanes.till import Tab
 from routing.lanes.tolls import Toll
 from routing.providers.base import Usage
-from telemetry.record import Charge, RequestKind, RequestRecord
+from telemetry.record import Charge, RequestKind, RequestRecord, summed
 from telemetry.spool.errors import SpoolError
 
 logger = logging.getLogger(__name__)
@@ -88,15 +88,12 @@ class Exchange:
         self.succeeded = False
         self.toll: Toll | None = None
 
-    async def enter(self) -> None:
-        """Take what this request needs of its caller's limits; raises RateLimited."""
-        need = self.need
-        tokens = 0
-        if self.kind != "select":
-            tokens = need.prompt_tokens + (0 if self.kind == "embed" else likely_tokens(need))
-        self.toll = await self._runtime.tolls.enter(
-            need.tenant, need.key, tokens, stream=self.stream
-        )
+    def likely_tokens(self) -> int:
+        """Return how many tokens to take of the caller's limits before it is known."""
+        if self.kind == "select":
+            return 0
+        asked = self.need.prompt_tokens
+        return asked if self.kind == "embed" else asked + likely_tokens(self.need)
 
     def decide(self) -> Decision:
         """Return the decision for this request; raises as `engine.decide` does."""
@@ -235,16 +232,16 @@ class Exchange:
 
     def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:
         """Write down what each budget's lease pays for the request, and the sum as its cost."""
-        charges: dict[bytes, int] = {}
         cost, known = 0, True
+        charges: list[Charge] = []
         for tab in tabs:
             # Fixed now: what is charged and what is recorded are the same.
             nusd = tab.known_nusd = tab.nusd
             cost += nusd
             known = known and tab.price is not None
-            for purse in tab.purses if nusd else ():
-                charges[purse.account] = charges.get(purse.account, 0) + nusd
-        record.charges = tuple([Charge(account, nusd) for account, nusd in charges.items()])
+            if nusd:
+                charges += [Charge(purse.account, nusd) for purse in tab.purses]
+        record.charges = tuple(charges) if len(tabs) == 1 else summed(charges)
         record.cost_nusd, record.cost_known = cost, known
 
     def insure(self, candidate: Candidate, tab: Tab) -> None:

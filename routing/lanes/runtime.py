@@ -143,7 +143,7 @@ class Runtime:
         if not purses:
             return
         self.ledger.settle(purses, tab.bound_nusd, nusd)
-        if nusd > tab.bound_nusd and tab.candidate is not None:
+        if nusd > tab.bound_nusd:
             self.overruns.costly(tab.candidate, nusd - tab.bound_nusd)
         if tab.slot >= 0:
             self.recorder.close_slot(tab.slot)

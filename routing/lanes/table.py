@@ -57,20 +57,23 @@ class Lane:
 
         A caller with limits is told of them, whatever the answer. Raises RoutingError.
         """
+        answering: Awaitable[Reply]
+        if key and self.keyed:
+            answering = self._once(runtime, body, key, caller)
+        else:
+            answering = self.handler(runtime, body, caller)
         passage = runtime.tolls.passage(caller.tenant, caller.key)
         if passage is None:
-            return await self._answer(runtime, body, key, caller)
+            return await answering
         try:
-            reply = await self._answer(runtime, body, key, caller)
+            reply = await answering
         except RoutingError as exc:
             reply = self.error_shape(failure_of(exc), None)
         told = self.limit_headers(passage, runtime.clock())
         reply.headers = {**told, **reply.headers} if reply.headers else told
         return reply
 
-    async def _answer(self, runtime: Runtime, body: bytes, key: bytes, caller: Caller) -> Reply:
-        if not key or not self.keyed:
-            return await self.handler(runtime, body, caller)
+    async def _once(self, runtime: Runtime, body: bytes, key: bytes, caller: Caller) -> Reply:
         if runtime.idempotency is None:
             raise Unavailable("This process keeps no answers; leave the Idempotency-Key out.")
         return await runtime.idempotency.once(

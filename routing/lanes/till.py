@@ -37,8 +37,9 @@ class Treasury(Protocol):
 class Tab(msgspec.Struct, gc=False):
     """One attempt's money. It is `open` until the request's record is kept."""
 
+    candidate: Candidate  # who is called
     price: Price | None
-    purses: tuple[Purse, ...]
+    purses: tuple[Purse, ...]  # where `bound_nusd` is held; none once it is settled
     bound_nusd: int
     prompt: int  # tokens at most
     embed: bool
@@ -47,7 +48,6 @@ class Tab(msgspec.Struct, gc=False):
     known_nusd: int | None = 0
     seen: int = 0  # bytes of the answer that came; -1: more was made than can be seen
     slot: int = -1  # where the hold outlives this process
-    candidate: Candidate | None = None  # who is called
 
     @property
     def nusd(self) -> int:
@@ -86,35 +86,34 @@ class Tab(msgspec.Struct, gc=False):
         )
 
 
-async def pay(
-    runtime: "Runtime",
-    need: Need,
-    wallet: Wallet,
-    candidate: Candidate,
-    *,
-    more_prompt: int,
-    at_once: bool,
-) -> Tab:
-    """Hold what a call may cost. Raises Unpaid, NotReady.
+def tab_for(candidate: Candidate, need: Need, wallet: Wallet, more_prompt: int) -> Tab:
+    """Return the tab of a call for which nothing is held yet.
 
-    Where a budget counts only other models' calls the tab holds nothing, and says what it cost.
+    It has purses only where something is to be held; where a budget counts only other models' calls
+    it says what the call cost.
     """
     price, purses = candidate.price, wallet.purses(candidate.model_name)
     prompt = most_prompt_tokens(candidate, need, more_prompt)
     embed, bound = need.task == "embedding", 0
     if price is not None:
         bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
-    tab = Tab(price, purses, bound, prompt, embed, bool(purses), candidate=candidate)
-    if not bound:
-        tab.purses = ()
-    elif not runtime.ledger.take(purses, bound, runtime.clock()):
-        short = await _short(runtime, purses, bound, at_once=at_once)
-        if short is not None:
-            if not at_once:
-                wallet.refuse(candidate.id, short)
-                wallet.narrow(short)
-            raise Unpaid(candidate.endpoint_name, short.shortage(bound, runtime.wall()))
-    return tab
+    held_in = purses if bound else ()
+    return Tab(candidate, price, held_in, bound, prompt, embed, bool(purses))
+
+
+async def lease_for(runtime: "Runtime", wallet: Wallet, tab: Tab, *, at_once: bool) -> None:
+    """Hold what a tab may come to where this worker has not enough of it. Raises Unpaid, NotReady.
+
+    With `at_once`, nothing is lost by going without.
+    """
+    candidate, bound = tab.candidate, tab.bound_nusd
+    short = await _short(runtime, tab.purses, bound, at_once=at_once)
+    if short is None:
+        return
+    if not at_once:
+        wallet.refuse(candidate.id, short)
+        wallet.narrow(short)
+    raise Unpaid(candidate.endpoint_name, short.shortage(bound, runtime.wall()))
 
 
 async def _short(

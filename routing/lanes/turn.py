@@ -28,10 +28,13 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
     The one way to a decision, so this is where a caller's limits are heeded. Raises RateLimited,
     and as `engine.decide` does; without asking, at once.
     """
-    await exchange.enter()
+    need = exchange.need
+    exchange.toll = await runtime.tolls.enter(
+        need.tenant, need.key, exchange.likely_tokens(), stream=exchange.stream
+    )
     began = runtime.clock()
     end = began + (asked_ms or 0) / 1000
-    deadline = began + runtime.policy.profiles[exchange.need.priority].deadline_ms / 1000
+    deadline = began + runtime.policy.profiles[need.priority].deadline_ms / 1000
     rounds = 0 if exchange.kind == "select" else MOST_ROUNDS
     while True:
         try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from telemetry.record import Charge, RequestRecord
+from telemetry.record import Charge, RequestRecord, summed
 from telemetry.spool.errors import SpoolUnavailable
 from telemetry.spool.layout import is_locked
 
@@ -43,6 +43,7 @@ class InFlight:
         self.path = directory / f"{holder}{INFLIGHT_SUFFIX}"
         self._count = 0
         self._free: list[int] = []
+        self._templates: list[bytes] = []  # by slot, the one that it holds
         self._map: mmap.mmap | None = None
         unlocked = self.path.with_suffix(".new")
         try:
@@ -65,7 +66,9 @@ class InFlight:
         slot = self._free.pop()
         at = slot * SLOT_BYTES
         HEAD.pack_into(data, at, False, len(template), id_, created_at_us, prompt_tokens, nusd)
-        data[at + HEAD.size : at + HEAD.size + len(template)] = template
+        if self._templates[slot] is not template:
+            data[at + HEAD.size : at + HEAD.size + len(template)] = template
+            self._templates[slot] = template
         data[at] = 1
         return slot
 
@@ -101,6 +104,7 @@ class InFlight:
             raise SpoolUnavailable(f"Cannot extend {self.path}: {exc.strerror}.") from exc
         # The first ones last: a slot just used is in the processor's cache.
         self._free = list(range(count - 1, self._count - 1, -1)) + self._free
+        self._templates += [b""] * SLOTS_AT_ONCE
         self._count = count
         return self._map
 
@@ -155,15 +159,8 @@ def left_behind(path: Path) -> list[RequestRecord]:
         first = found.setdefault(record.id, record)
         if first is not record:
             first.cost_nusd += record.cost_nusd
-            first.charges = _added(first.charges, record.charges)
+            first.charges = summed((*first.charges, *record.charges))
     return list(found.values())
-
-
-def _added(some: tuple[Charge, ...], more: tuple[Charge, ...]) -> tuple[Charge, ...]:
-    sums: dict[bytes, int] = {}
-    for charge in (*some, *more):
-        sums[charge.lease] = sums.get(charge.lease, 0) + charge.nusd
-    return tuple(Charge(lease, nusd) for lease, nusd in sums.items())
 
 
 def _slots(path: Path) -> Iterator[RequestRecord]:
