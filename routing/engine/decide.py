@@ -190,7 +190,11 @@ def _nobody(
     considered: Sequence[Candidate],
     now: float,
 ) -> NoCandidate:
-    once = sorted(dict.fromkeys(considered), key=lambda c: c.id)
+    # What a caller may not use is none of its business, unless nothing else can do what it asks.
+    usable = any(is_able(c, need) and is_allowed(c.model_name, need) for c in considered)
+    told = [c for c in considered if not usable or is_allowed(c.model_name, need)]
+    # Who was named comes first.
+    once = sorted(dict.fromkeys(told), key=lambda c: (c.model_name != need.model, c.id))
     rows = [_explain_one(policy, state, c, need, now) for c in once]
     refused = tuple(row.rejection for row in rows if row.rejection)
     waits = [

@@ -46,7 +46,7 @@ class _Choice(msgspec.Struct):
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice] = msgspec.field(default_factory=list)
-    usage: _Usage | None = None
+    usage: Any = None  # a `_Usage`, if it is to be believed
     error: Any = None
 
 
@@ -57,7 +57,7 @@ class _ChunkChoice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_ChunkChoice] = msgspec.field(default_factory=list)
-    usage: _Usage | None = None
+    usage: Any = None
     error: Any = None
 
 
@@ -68,7 +68,7 @@ class _Vector(msgspec.Struct):
 
 class _Embeddings(msgspec.Struct):
     data: list[_Vector]
-    usage: _Usage | None = None
+    usage: Any = None
 
 
 _decode_completion = msgspec.json.Decoder(_Completion).decode
@@ -195,7 +195,12 @@ def payload(call: Call) -> dict[str, Any]:
     return body
 
 
-def _usage(usage: _Usage | None) -> Usage | None:
+def _usage(said: Any) -> Usage | None:
+    """Return what was counted; None for what is no count, which makes no answer a worse one."""
+    try:
+        usage = msgspec.convert(said, _Usage | None)
+    except msgspec.ValidationError:
+        return None
     if usage is None:
         return None
     return Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)

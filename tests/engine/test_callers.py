@@ -14,7 +14,19 @@ from routing.engine.errors import ModelNotAllowed, NoCandidate, UnknownModel
 from routing.engine.need import Need
 from routing.engine.policy import Policy
 from routing.policy import tokens
-from tests.cast import ACME, DIGEST_KEY, PLAIN, SAGE, TINY, Fleet, document, key_for, priced
+from tests.cast import (
+    ACME,
+    CODER,
+    DIGEST_KEY,
+    EMBED,
+    PLAIN,
+    SAGE,
+    TINY,
+    Fleet,
+    document,
+    key_for,
+    priced,
+)
 
 TOKEN = "ao_acme_one"
 JUST_TINY = frozenset({"tiny"})
@@ -124,6 +136,22 @@ def test_nobody_left_says_why() -> None:
     rows = explain(fleet.policy, fleet.state, need, fleet.now)
     told = {row.candidate.model_name: row.rejection.reason for row in rows if row.rejection}
     assert told == {"plain": "not_allowed"}
+
+
+def test_nobody_left_says_nothing_of_models_that_are_not_the_callers() -> None:
+    fleet = Fleet.of(document((priced(SAGE, "1"), PLAIN, EMBED)))
+    mine = frozenset({"sage", "embed"})
+    with pytest.raises(NoCandidate) as caught:
+        fleet.decide(allowed=mine, max_tokens=100, cost_limit_nusd=1)
+    assert caught.value.only_because("cost_limit")
+    # Of two reasons, that of the model that was named comes first.
+    chain = ChainSpec(name="c", models=("coder", "plain"), for_model="sage")
+    fleet = Fleet.of(document((SAGE, CODER, PLAIN), chains=(chain,)))
+    fleet.trip("sage@cloud")
+    fleet.trip("coder@cloud")
+    with pytest.raises(NoCandidate) as caught:
+        fleet.decide(model="sage", allowed=frozenset({"sage", "coder"}))
+    assert [r.model for r in caught.value.rejections] == ["sage", "coder"]
 
 
 def test_a_caller_cannot_be_changed() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from routing.providers.base import Call, Piece, Provider
+from routing.providers.base import Answer, Call, Piece, Provider
 from routing.providers.openai import OpenAIProvider, api_base
 from tests.providers.contract import HELLO, HELLO_CHAT, ProviderContract
 from tests.providers.upstream import Upstream, answer, streamed
@@ -56,6 +56,27 @@ class TestOpenAI(ProviderContract):
     async def texts(self, server: Upstream, provider: Provider, *parts: bytes) -> str:
         server.will(streamed(*parts))
         return "".join(piece.text for piece in await self.read(provider))
+
+    @pytest.mark.parametrize(
+        "usage",
+        [
+            {"prompt_tokens": None, "completion_tokens": None},
+            {"prompt_tokens": 3.5, "completion_tokens": 2},
+            {"prompt_tokens": "3", "completion_tokens": "2"},
+            {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": [1]},
+            [3, 2],
+            "much",
+        ],
+    )
+    async def test_a_count_that_is_none_spoils_no_answer(
+        self, server: Upstream, provider: Provider, usage: Any
+    ) -> None:
+        choices = [{"message": {"content": "Hi"}}]
+        server.will(answer(json.dumps({"choices": choices, "usage": usage}).encode()))
+        assert await provider.complete(HELLO_CHAT) == Answer(text="Hi")
+        # Some servers count in every part.
+        parts = [event({**delta(text), "usage": usage}) for text in ("H", "i")]
+        assert await self.texts(server, provider, *parts, event(delta(finish="stop")), DONE) == "Hi"
 
     # Server-sent events.
 
