@@ -1,7 +1,7 @@
 """An upstream that speaks OpenAI's chat and embedding API: vLLM, llama.cpp, a cloud."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,15 +16,20 @@ class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+class _Read(msgspec.Struct):
+    """What an embedding counts; of a text, what was read for it."""
+
+    prompt_tokens: int
     prompt_tokens_details: _PromptDetails | None = None
 
     @property
     def cached_tokens(self) -> int:
         details = self.prompt_tokens_details
         return (details.cached_tokens or 0) if details else 0
+
+
+class _Usage(_Read, kw_only=True):
+    completion_tokens: int
 
 
 class _Message(msgspec.Struct):
@@ -70,6 +75,8 @@ class _Embeddings(msgspec.Struct):
     data: list[_Vector]
     usage: Any = None
 
+
+_Count = TypeVar("_Count", bound=_Read)
 
 _decode_completion = msgspec.json.Decoder(_Completion).decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -140,7 +147,7 @@ class OpenAIProvider:
         vectors = [v.embedding for v in sorted(embeddings.data, key=lambda v: v.index)]
         if len(vectors) != len(call.inputs or ()):
             raise self._malformed()
-        return Answer(vectors=vectors, usage=_usage(embeddings.usage))
+        return Answer(vectors=vectors, usage=_usage_of_reading(embeddings.usage))
 
     async def close(self) -> None:
         await self._http.close()
@@ -196,11 +203,26 @@ def payload(call: Call) -> dict[str, Any]:
 
 
 def _usage(said: Any) -> Usage | None:
-    """Return what was counted; None for what is no count, which makes no answer a worse one."""
-    try:
-        usage = msgspec.convert(said, _Usage | None)
-    except msgspec.ValidationError:
-        return None
-    if usage is None:
+    """Return what was counted for a text; None where it was not.
+
+    Neither half a count nor one of nothing is a count, and none makes an answer a worse one.
+    """
+    usage = _counted(said, _Usage)
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
         return None
     return Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+
+
+def _usage_of_reading(said: Any) -> Usage | None:
+    """Return what was counted for an embedding; None where it was not."""
+    read = _counted(said, _Read)
+    return Usage(read.prompt_tokens, 0, read.cached_tokens) if read and read.prompt_tokens else None
+
+
+def _counted(said: Any, kind: type[_Count]) -> _Count | None:
+    if said is None:
+        return None
+    try:
+        return msgspec.convert(said, kind)
+    except msgspec.ValidationError:
+        return None

@@ -61,3 +61,34 @@ async def test_a_count_that_cannot_be_true_is_charged_what_was_held(
     assert one[1] is True
     assert (purse.held, purse.charged) == (0, 2 * one[0])
     assert (await standing(database))[1:] == (purse.charged, 0)
+
+
+HALF: list[dict[str, Any]] = [
+    {},
+    {"completion_tokens": 1},
+    {"prompt_tokens": 5},
+    {"prompt_tokens": None, "completion_tokens": 1},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("usage", HALF)
+async def test_half_a_count_is_charged_as_none(
+    database: AsyncConnection, redis_url: str, tmp_path: Path, usage: dict[str, Any], stream: bool
+) -> None:
+    async with upstream(saying(usage, stream=stream)) as server:
+        policy = of_openai(limited(server.url, [budget("1")], by_token("0.001")))
+        async with working(tmp_path, "web-0", policy, redis_url) as worker:
+            runtime = worker.stage.runtime
+            body = {**CHATTING, "max_tokens": 50, "stream": stream}
+            assert (await worker.stage.post(CHAT, body)).status == 200
+            (purse,) = runtime.ledger.purses.values()
+    await ship(tmp_path)
+    found = await database.execute(
+        "SELECT cost_nusd, usage_estimated FROM telemetry_orchestratorrequest"
+    )
+    ((cost, estimated),) = await found.fetchall()
+    # At least the prompt's allowance, which no count of the upstream's replaces.
+    assert cost > 64 * 1000
+    assert estimated is True
+    assert (purse.held, purse.charged) == (0, cost)
