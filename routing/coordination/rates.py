@@ -214,7 +214,7 @@ class RateKeeper:
         limit = lease.limit
         return [
             ask.worker, ask.seq, ask.holds, ask.back, ask.extra, ask.least, ask.wanted,
-            ask.ahead, ask.ttl_us, ask.born_us, ask.owed_us, limit.most, limit.period_us,
+            ask.ahead, ask.ttl_us, ask.born_us, ask.owed_us, ask.most, limit.period_us,
             limit.burst, self.workers, RATES_CHANNEL, f"{self.worker} {limit.id}",
         ]  # fmt: skip
 

@@ -32,13 +32,15 @@ async def read_usage(redis: "Redis", limits: list[Limit]) -> list[Usage]:
 
 
 def _usage(limit: Limit, said: dict[bytes, bytes], now_us: int) -> Usage:
-    bucket = Bucket(limit.most, limit.period_us, limit.burst)
+    most = int(said.get(b"most", limit.most))
+    bucket = Bucket(most, limit.period_us, most)
     bucket.full_at_us = int(said.get(b"full", now_us))
     for name, row in said.items():
         if name.startswith(b"w:"):
-            holds, until_us, seq = (int(word) for word in row.split())
+            holds, until_us, seq, told = (int(word) for word in row.split())
             if until_us > now_us:
-                bucket.rows[name.decode()] = Row(holds, until_us, seq)
+                bucket.rows[name.decode()] = Row(holds, until_us, seq, told)
+    bucket.heed(now_us, limit.most)
     bucket.fill(now_us)
     left, leased = bucket.left(now_us), bucket.leased
     missing = limit.period_us and bucket.full_at_us > now_us

@@ -1,7 +1,8 @@
 """The one script behind every rate limit: `routing.engine.rates.Bucket` in Redis.
 
-One hash for each limit: when it will be full, when it was made, and a row for each worker
-(`holds until seq`). Times are microseconds of Redis' own clock; as text, for Lua would round them.
+One hash for each limit: how many units it is by (`most`), when it will be full, when it was made,
+and a row for each worker (`holds until seq most`). Times are microseconds of Redis' own clock; as
+text, for Lua would round them.
 """
 
 REDIS_CLOCK = """
@@ -31,25 +32,34 @@ local function credit(n)
 end
 local function text(n) return string.format('%.0f', n) end
 
-local full, born, mine, others = nil, nil, nil, 0
+local full, born, was, mine, others = nil, nil, nil, nil, 0
 local raw = redis.call('HGETALL', key)
 for i = 1, #raw, 2 do
   if raw[i] == 'full' then
     full = tonumber(raw[i + 1])
   elseif raw[i] == 'born' then
     born = tonumber(raw[i + 1])
+  elseif raw[i] == 'most' then
+    was = tonumber(raw[i + 1])
   else
-    local h, u, s = raw[i + 1]:match('^(%S+) (%S+) (%S+)$')
+    local h, u, s, m = raw[i + 1]:match('^(%S+) (%S+) (%S+) ?(%S*)$')
     if tonumber(u) <= now then
       redis.call('HDEL', key, raw[i])
     elseif raw[i] == me then
-      mine = {tonumber(h), tonumber(s)}
+      mine = {tonumber(h), tonumber(s), tonumber(m)}
     else
       others = others + tonumber(h)
     end
   end
 end
 if not born then born, full = now, now end
+
+-- While a new policy spreads, others may still speak of the limit that was.
+local told, again = most, mine and seq <= mine[2]
+local anew = was and was ~= most and not again and (not mine or mine[3] ~= most)
+if was and was ~= most and not anew then
+  most, burst = was, math.max(math.floor(burst * was / most), 1)
+end
 
 local held = mine and mine[1] or 0
 local function left()
@@ -61,10 +71,14 @@ local function left()
 end
 local function fill() full = math.max(full, now + cost(others + held)) end
 
-if mine and seq <= mine[2] then
+if again then
   return {0, left(), math.max(full - now, 0), 0, others, born}
 end
 if known ~= 0 and known ~= born then full = math.max(full, now + owed) end
+if anew then
+  local missing = math.max(full - now, 0)
+  full = now + math.min(math.ceil(missing * was / most), math.max(missing, period))
+end
 fill()
 full = full + cost(extra) - credit(math.min(back, math.max(held - holds, 0)))
 held = holds
@@ -84,8 +98,8 @@ local wait = 0
 if units == 0 and wanted > 0 and period > 0 then
   wait = math.max(cost(math.max(least, 1)) - (cost(burst) - (full - now)), 0)
 end
-redis.call('HSET', key, 'full', text(full), 'born', text(born),
-  me, text(held) .. ' ' .. text(now + ttl) .. ' ' .. text(seq))
+redis.call('HSET', key, 'full', text(full), 'born', text(born), 'most', text(most),
+  me, text(held) .. ' ' .. text(now + ttl) .. ' ' .. text(seq) .. ' ' .. text(told))
 redis.call('PEXPIRE', key, math.ceil(math.max(full - now, 0) / 1000) + math.ceil(ttl / 1000) + 1000)
 if units < wanted and others > 0 then redis.call('PUBLISH', ARGV[16], ARGV[17]) end
 return {units, left(), math.max(full - now, 0), wait, others, born}

@@ -70,6 +70,8 @@ class Lease:
 
     def heed(self, limit: Limit) -> None:
         """Keep to this limit from now on; what is held was leased and remains so."""
+        # What the limit before had no more of, this one may have.
+        self._dry_until = self._denied_at = -math.inf
         self.limit, self.burst = limit, limit.burst
         # Units a second that come in; permits come back by being given back only.
         self.pace_s = limit.most * MICRO / limit.period_us if limit.period_us else 0.0
@@ -163,6 +165,7 @@ class Lease:
             wanted=wanted,
             ahead=ahead,
             ttl_us=int(TTL_S * MICRO),
+            most=self.limit.most,
             born_us=heard.born_us if heard is not None else 0,
             owed_us=max(heard.owed_us - self._since_us(now), 0) if heard is not None else 0,
         )

@@ -94,6 +94,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int = 0  # what requests wait for
     ahead: int = 0  # what is likely to be needed soon
     ttl_us: int = 0  # without a word for this long, the worker has spent what it holds
+    most: int  # the limit, as its policy says; another one than before is a new limit
     # What it knew last: brings a bucket back that was lost.
     born_us: int = 0
     owed_us: int = 0
@@ -116,6 +117,7 @@ class Row(msgspec.Struct):
     holds: int
     until_us: int
     seq: int
+    most: int  # the limit it told last
 
 
 class Bucket:
@@ -135,11 +137,14 @@ class Bucket:
         if mine is not None and ask.seq <= mine.seq:
             return self._grant(now_us, 0, 0, others)
         self._begin(now_us, ask)
+        # While a new policy spreads, others may still speak of the limit that was.
+        if mine is None or mine.most != ask.most:
+            self.heed(now_us, ask.most)
         held = mine.holds if mine is not None else 0
         self.fill(now_us)
         back = min(ask.back, max(held - ask.holds, 0))
         self.full_at_us += self._cost_us(ask.extra) - self._credit_us(back)
-        self.rows[ask.worker] = Row(ask.holds, now_us + ask.ttl_us, ask.seq)
+        self.rows[ask.worker] = Row(ask.holds, now_us + ask.ttl_us, ask.seq, ask.most)
         self.fill(now_us)
         units = self._lease(now_us, ask, workers)
         self.full_at_us += self._cost_us(units)
@@ -147,10 +152,22 @@ class Bucket:
         wait_us = self._wait_us(now_us, ask.least) if units == 0 and ask.wanted > 0 else 0
         return self._grant(now_us, units, wait_us, others)
 
+    def heed(self, now_us: int, most: int) -> None:
+        """Keep to another limit from now on, of which is spent what was spent of the one before.
+
+        One that was cut is whole again after a period, or when the debt would be paid that it had.
+        """
+        if most == self.most:
+            return
+        owed_us = max(self.full_at_us - now_us, 0)
+        owed_anew_us = -(-owed_us * self.most // most)
+        self.full_at_us = now_us + min(owed_anew_us, max(owed_us, self.period_us))
+        self.most, self.burst = most, max(self.burst * most // self.most, 1)
+
     def begin(self, now_us: int, worker: str, holds: int, left: int, seq: int) -> None:
         """Begin with a worker's lease and so many units left, instead of full."""
         self.born_us = now_us
-        self.rows = {worker: Row(holds, 2**53, seq)}
+        self.rows = {worker: Row(holds, 2**53, seq, self.most)}
         room = min(left, self.burst)
         self.full_at_us = now_us + self._cost_us(self.burst) - self._credit_us(room)
 
@@ -170,6 +187,7 @@ class Bucket:
     def _begin(self, now_us: int, ask: Ask) -> None:
         if self.born_us == 0:
             self.born_us, self.full_at_us = now_us, now_us
+            self.heed(now_us, ask.most)
         if ask.born_us not in (0, self.born_us):
             self.full_at_us = max(self.full_at_us, now_us + ask.owed_us)
 

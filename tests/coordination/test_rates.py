@@ -263,6 +263,28 @@ async def test_a_limit_that_is_lowered_holds_at_once(redis_url: str) -> None:
         assert refused >= 90
 
 
+async def test_of_a_limit_that_is_raised_only_what_was_spent_is_missing(redis_url: str) -> None:
+    async with worker(redis_url, "a", requests_per_day=10) as a:
+        while await a.ask():
+            pass
+        a.tolls.adopt(policy(requests_per_day=100))
+        assert [await a.ask() for _ in range(100)].count(True) == 90
+
+
+async def test_a_limit_that_others_still_know_as_it_was_is_raised_once(redis_url: str) -> None:
+    async with (
+        worker(redis_url, "a", requests_per_day=10) as a,
+        worker(redis_url, "b", requests_per_day=10) as b,
+    ):
+        while await a.ask() or await b.ask():
+            pass
+        a.tolls.adopt(policy(requests_per_day=100))
+        passed = [await (a, b)[n % 2].ask() for n in range(200)].count(True)
+        b.tolls.adopt(policy(requests_per_day=100))
+        passed += [await (a, b)[n % 2].ask() for n in range(100)].count(True)
+        assert passed == 90
+
+
 SPEND = """
 import asyncio, sys, time
 from tests.coordination.test_rates import worker

@@ -27,6 +27,7 @@ asks = st.fixed_dictionaries(
         "ahead": st.integers(0, 30),
         "born_us": st.sampled_from([0, 1]),
         "owed_us": st.integers(0, MINUTE_US),
+        "most": st.sampled_from([0, 0, 0, 1, 7, 1000]),  # 0: the limit at first
     }
 )
 steps = st.lists(st.tuples(st.integers(0, 3 * MINUTE_US), asks, st.integers(1, 4)), max_size=12)
@@ -51,14 +52,14 @@ def test_both_answer_the_same(
     bucket, now_us = Bucket(most, period_us, most), START_US
     for passed_us, fields, workers in steps:
         now_us += passed_us
-        ask = Ask(ttl_us=5_000_000, **fields)
+        ask = Ask(ttl_us=5_000_000, **{**fields, "most": fields["most"] or most})
         assert _in_redis(client, now_us, bucket, ask, workers) == bucket.ask(now_us, ask, workers)
 
 
 def _in_redis(client: redis.Redis, now_us: int, bucket: Bucket, ask: Ask, workers: int) -> Grant:
     given_ = (
         ask.worker, ask.seq, ask.holds, ask.back, ask.extra, ask.least, ask.wanted, ask.ahead,
-        ask.ttl_us, ask.born_us, ask.owed_us, bucket.most, bucket.period_us, bucket.burst,
+        ask.ttl_us, ask.born_us, ask.owed_us, ask.most, bucket.period_us, ask.most,
         workers, "channel", "x", now_us,
     )  # fmt: skip
     said = client.eval(GIVEN_CLOCK + ASK, 1, RATES + "x", *given_)
