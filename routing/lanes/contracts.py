@@ -27,13 +27,16 @@ MaxWait = Annotated[
         description="Longest wait for a place, or for a breaker to let calls through, in ms.",
     ),
 ]
+# Spreadsheets take what begins with one of the four for a formula; `$` lets a last line end pass.
+TAG_PATTERN = r"^(?![=+@-])[ -~]+$(?!\n)"
+TAG_FORM = "printable ASCII, the first character none of = + - @"
 Tag = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=100,
-        pattern="^[ -~]+$",
-        description="What the work is for, for budgets and reports; printable ASCII.",
+        pattern=TAG_PATTERN,
+        description=f"What the work is for, for budgets and reports; {TAG_FORM}.",
     ),
 ]
 Prompt = Annotated[str, Meta(min_length=1, description="What the model is asked.")]

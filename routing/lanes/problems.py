@@ -29,6 +29,8 @@ from routing.engine.errors import (
 )
 from routing.engine.rates import Limit
 from routing.lanes.contracts import (
+    TAG_FORM,
+    TAG_PATTERN,
     Problem,
     ProblemBudget,
     ProblemCandidate,
@@ -264,6 +266,8 @@ _AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _BOUND = re.compile(r"^Expected `(?P<kind>\w+)` (of length )?(?P<sign>[<>])=? ")
+_PATTERN = "Expected `str` matching regex"
+_FORMS = {TAG_PATTERN: TAG_FORM}
 _SIZES = {
     "str": ("text", "short", "long"), "array": ("list", "short", "long"),
     "object": ("object", "small", "large"),
@@ -290,6 +294,8 @@ def bad_request(exc: msgspec.ValidationError, contract: type[msgspec.Struct]) ->
         noun, less, more = _SIZES.get(bound["kind"], ("number", "small", "large"))
         what = f"The {noun} is too {less if bound['sign'] == '>' else more}."
         remedy = _choices(contract, path)
+    elif what.startswith(_PATTERN):
+        what, remedy = "The text is not of its form.", _choices(contract, path)
     else:
         what, remedy = f"{what}.", _choices(contract, path)
     one = ProblemField(pointer, what, remedy)
@@ -336,7 +342,8 @@ def _choices(contract: type[msgspec.Struct], path: str) -> str:
     for least, most, unit in (("ge", "le", ""), ("min_length", "max_length", " in length")):
         told = _range(getattr(found, least, None), getattr(found, most, None))
         if told:
-            return f"Use {told}{unit}."
+            form = _FORMS.get(getattr(found, "pattern", None) or "")
+            return f"Use {told}{unit}{f', of {form}' if form else ''}."
     return "Correct its type or value."
 
 

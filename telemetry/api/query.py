@@ -20,6 +20,8 @@ class Query(serializers.Serializer[Any]):
         lists = request.query_params.lists()
         given = {n: v for n, v in lists if n != RENDERING or RENDERING in cls._declared_fields}
         query = cls(data={name: values[-1] for name, values in given.items()})
+        for field in query.fields.values():
+            _say_what_fits(field)
         problems = {
             **{name: ["Give it once."] for name, values in given.items() if len(values) > 1},
             **{name: [query.unknown(name)] for name in given if name not in query.fields},
@@ -37,3 +39,14 @@ class Query(serializers.Serializer[Any]):
         if near:
             return f"There is no such parameter; did you mean {by_lower[near[0]]}?"
         return f"There is no such parameter; known are {', '.join(by_lower.values())}."
+
+
+def _say_what_fits(field: serializers.Field[Any, Any, Any, Any]) -> None:
+    """Let the field's errors name the remedy: DRF's own only say that a value is wrong."""
+    if isinstance(field, serializers.ChoiceField):
+        choices = ", ".join(map(str, field.choices))
+        field.error_messages["invalid_choice"] = f"There is no '{{input}}'; use one of {choices}."
+    elif isinstance(field, serializers.DateTimeField):
+        field.error_messages["invalid"] = (
+            "Give a date or a time, such as 2026-11-23 or 2026-11-23T08:00:00Z."
+        )
