@@ -5,7 +5,7 @@ from django.utils.safestring import SafeString
 
 from routing.treasury.report import Standing
 
-WIDTH, HEIGHT = 320, 64
+WIDTH, HEIGHT, EDGE = 320, 64, 2
 
 
 def usd(nusd: int | None) -> str:
@@ -23,16 +23,19 @@ def percent(one: Standing) -> int:
 
 def panel(one: Standing) -> SafeString:
     """Return the figures of the present period with the chart of what was spent in it."""
-    until = f"until {one.ends_at:%Y-%m-%d %H:%M} UTC" if one.ends_at else "for good"
+    said = []
+    if one.forecast_nusd is not None:
+        said.append(f"forecast {usd(one.forecast_nusd)}")
+    if one.ends_at is not None:
+        said.append(f"until {one.ends_at:%Y-%m-%d %H:%M} UTC")
     return format_html(
-        "<div>{} of {} spent ({} %), {} held, {} left; forecast {}, {}.</div>{}",
+        "<div>{} of {} spent ({} %), {} held, {} left{}.</div>{}",
         usd(one.spent_nusd),
         usd(one.limit_nusd),
         percent(one),
         usd(one.held_nusd),
         usd(one.remaining_nusd),
-        usd(one.forecast_nusd),
-        until,
+        f"; {', '.join(said)}" if said else "",
         chart(one),
     )
 
@@ -53,11 +56,14 @@ def chart(one: Standing) -> SafeString:
     points += [place(point.at.timestamp(), point.spent_nusd) for point in one.series]
     limit_y = f"{HEIGHT - HEIGHT * one.limit_nusd / top:.1f}"
     return format_html(
-        '<svg width="{w}" height="{h}" viewBox="0 -2 {w} {h}" role="img" aria-label="Spent so far">'
+        '<svg width="{w}" height="{high}" viewBox="0 -{edge} {w} {high}" role="img"'
+        ' aria-label="Spent so far" style="display: block; margin-top: 0.75rem">'
         '<line x1="0" x2="{w}" y1="{y}" y2="{y}" stroke="currentColor" stroke-dasharray="4"/>'
         '<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="2"/></svg>',
         w=WIDTH,
-        h=HEIGHT,
+        # A line on the edge is drawn half beyond it.
+        high=HEIGHT + 2 * EDGE,
+        edge=EDGE,
         y=limit_y,
         points=" ".join(points),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import re
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import pytest
 from django.test import Client
 
 from orchestra_site import access
+from routing.admin.balance import HEIGHT
 from routing.engine.callers import Caller
 from routing.engine.catalog import BudgetSpec, PolicyDocument
 from routing.engine.windows import window_of
@@ -84,6 +86,10 @@ def test_the_admin_shows_figures_and_a_chart(admin_client: Client) -> None:
     assert "$0.400000 (40 %)" in listed
     page = admin_client.get(f"/admin/routing/budget/{budget.pk}/change/").content.decode()
     assert "<polyline" in page
+    # Nothing spent yet is a line on the chart's lower edge, and has to be seen.
+    shown = re.search(r'viewBox="0 (-\d+) \d+ (\d+)"', page)
+    assert shown is not None
+    assert int(shown[1]) < 0 < HEIGHT < int(shown[1]) + int(shown[2])
     assert admin_client.get("/admin/routing/budget/add/").status_code == 200
 
 
