@@ -35,16 +35,21 @@ async def enter(
     if passed is not None:
         return passed
 
+    before = job.trail.queue_position
+
     def waits(position: int, expected_ms: int) -> None:
-        job.trail.queue_position = job.trail.queue_position or position
+        job.trail.queue_position = before or position
         job.trail.waiting = (position, expected_ms)
 
     began = runtime.clock()
     longest_s = min(job.longest_wait_s - job.trail.queued_ms / 1000, job.deadline - began)
     try:
-        return await runtime.gate.enter(
+        passed = await runtime.gate.enter(
             candidate, live, job.need, longest_s=longest_s, on_wait=waits
         )
+        if not passed.in_turn:
+            job.trail.queue_position = before
+        return passed
     except Crowded as exc:
         job.trail.failures.append((candidate.model_name, exc))
         return None

@@ -31,7 +31,7 @@ GRACE_S = 0.25
 class Pass:
     """The right to make one call; `leave` ends it, once."""
 
-    __slots__ = ("_gate", "_left", "at", "cold", "live", "load", "queued_s", "way")
+    __slots__ = ("_gate", "_left", "at", "cold", "in_turn", "live", "load", "queued_s", "way")
 
     def __init__(
         self, gate: "Gate", way: Way, live: OfferingState, at: float, load: Load | None
@@ -39,6 +39,7 @@ class Pass:
         self._gate, self.way, self.live, self.at, self.load = gate, way, live, at, load
         self.cold = load is not None
         self.queued_s = 0.0
+        self.in_turn = False  # others were before it, or the endpoint was busy
         self._left = False
 
     def answering(self, ttft_ms: float | None) -> None:
@@ -125,9 +126,9 @@ class Gate:
         if way is None:
             name = candidate.endpoint_name
             raise Crowded(name, f"Endpoint '{name}' is no longer part of the policy.")
-        began = self.clock()
+        began, idle = self.clock(), way.idle
         # An idle endpoint's places are one round trip away: that is no waiting in turn.
-        end = began + (max(longest_s, GRACE_S) if way.idle else longest_s)
+        end = began + (max(longest_s, GRACE_S) if idle else longest_s)
         waiter = waiter_for(candidate, live, need, began, end - began)
         self._check(way, waiter)
         self._join(way, waiter)
@@ -139,6 +140,7 @@ class Gate:
             waiter = waiter_for(candidate, live, need, began, end - began)
             self._join(way, waiter)
         passed.queued_s = self.clock() - began
+        passed.in_turn = not idle or passed.queued_s > GRACE_S
         return passed
 
     def left(self, passed: Pass, outcome: Outcome | None) -> None:

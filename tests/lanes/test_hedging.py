@@ -299,7 +299,11 @@ async def test_an_idle_endpoint_is_asked_though_its_places_lapsed(
     try:
         idle = runtime.state.endpoint("b")
         idle.free_slots = 0
-        assert (await pair.stage.post(ROUTE, ASK)).status == 200
+        first = await pair.stage.post(ROUTE, ASK)
+        assert first.status == 200
+        # Its place was a round trip away: nobody was before it.
+        assert "x-orchestra-queue-position" not in first.headers
+        assert "queuedMs" not in first.json["metrics"]
         pair.stage.records()
         runtime.gate.ways["b"].slots.leased = 0
         pair.first.fail("silence")
