@@ -27,7 +27,7 @@ nothing to measure.
       "recent": [{"request_id": str, "at_ms": int, "kind": str, "task_type": str, "priority": str,
                   "selected_model": str, "chosen_model": str, "endpoint": str,
                   "fallback_used": bool, "degraded": bool, "success": bool, "status": int,
-                  "error_type": str, "reason": str,
+                  "error_type": str, "reason": str,  # of the choice; without one, of the failure
                   "response_time_ms": int, "selection_time_us": int, "prompt_tokens": int,
                   "completion_tokens": int, "cost_usd": float | null, "simulated": bool,
                   "attempts": [{"model": str, "endpoint": str, "duration_ms": int,

@@ -123,7 +123,8 @@ def _request(record: RequestRecord) -> Json:
         "success": record.success,
         "status": record.status,
         "error_type": record.error_type,
-        "reason": record.reason,
+        # Where nobody was chosen, why not.
+        "reason": record.reason or record.error_message,
         "response_time_ms": record.response_time_ms,
         "selection_time_us": record.selection_time_us,
         "prompt_tokens": record.prompt_tokens,

@@ -64,6 +64,12 @@ def test_recent_requests_are_the_newest_first() -> None:
     assert shown[0]["reason"] == "best score 0.82 of 7 candidates"
 
 
+def test_a_request_without_a_choice_says_why() -> None:
+    state = LiveState()
+    state.window.add([ended(1, reason="", error_message="No model can take it.")], NOW)
+    assert ticked(state)["recent"][0]["reason"] == "No model can take it."
+
+
 def test_old_requests_do_not_count_after_an_outage() -> None:
     window = LiveWindow(recent=5)
     window.add([ended(3600)], NOW)
