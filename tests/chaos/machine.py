@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from routing.simulator import limits
+from telemetry import waiting
 from telemetry.redis_names import EVENTS_IN
 from tests.chaos import client
 from tests.chaos.engine import Engine
@@ -115,9 +116,9 @@ def _report_of(memory: dict[str, Any] | None) -> dict[str, Any]:
 
 async def _stopped(task: asyncio.Task[None]) -> None:
     """Cancel the task; what it failed with is raised here."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await waiting.end([task])
+    if not task.cancelled() and (failed := task.exception()) is not None:
+        raise failed
 
 
 @contextlib.asynccontextmanager
