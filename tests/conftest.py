@@ -2,6 +2,7 @@
 
 import shutil
 
+from orchestra_site.collector import calm
 from tests import environment
 
 pytest_plugins = ["tests.fixtures_engines", "tests.fixtures_site"]
@@ -16,6 +17,12 @@ def pytest_configure() -> None:
     assert settings.DATABASES
     # A real hash takes a quarter of a second, which every admin's page would wait for.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_collection_finish() -> None:
+    # Workers do the same. To look through all that the suite has loaded stops whatever is under way
+    # for half a second, which is longer than some of its deadlines.
+    calm()
 
 
 def pytest_unconfigure() -> None:
