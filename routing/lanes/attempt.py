@@ -95,6 +95,8 @@ class Turn:
         if usage is None:
             return None
         prompt, output = usage.prompt_tokens, usage.completion_tokens
+        if not prompt and not output:
+            return None  # nobody answers for nothing: it did not count
         if is_believable(self.candidate, self.job.need, prompt=prompt, output=output):
             cached = min(max(usage.cached_tokens, 0), prompt)
             return usage if cached == usage.cached_tokens else replace(usage, cached_tokens=cached)

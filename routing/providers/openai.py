@@ -203,12 +203,9 @@ def payload(call: Call) -> dict[str, Any]:
 
 
 def _usage(said: Any) -> Usage | None:
-    """Return what was counted for a text; None where it was not.
-
-    Neither half a count nor one of nothing is a count, and none makes an answer a worse one.
-    """
+    """Return what was counted for a text; None where it was not, or only by half."""
     usage = _counted(said, _Usage)
-    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+    if usage is None:
         return None
     return Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
@@ -216,10 +213,11 @@ def _usage(said: Any) -> Usage | None:
 def _usage_of_reading(said: Any) -> Usage | None:
     """Return what was counted for an embedding; None where it was not."""
     read = _counted(said, _Read)
-    return Usage(read.prompt_tokens, 0, read.cached_tokens) if read and read.prompt_tokens else None
+    return Usage(read.prompt_tokens, 0, read.cached_tokens) if read else None
 
 
 def _counted(said: Any, kind: type[_Count]) -> _Count | None:
+    """Return a count as its kind; None where it is none, which makes no answer a worse one."""
     if said is None:
         return None
     try:

@@ -66,7 +66,6 @@ class TestOpenAI(ProviderContract):
             {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": [1]},
             {"prompt_tokens": 3},
             {"completion_tokens": 2},
-            {"prompt_tokens": 0, "completion_tokens": 0},
             {},
             [3, 2],
             "much",
