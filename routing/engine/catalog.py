@@ -33,6 +33,11 @@ PROVIDERS: tuple[ProviderKind, ...] = ("ollama", "openai")
 BUDGET_SCOPES: tuple[BudgetScope, ...] = ("all", "tenant", "key", "task", "model", "tag")
 BUDGET_PERIODS: tuple[BudgetPeriod, ...] = ("hour", "day", "week", "month", "total")
 WHEN_EXHAUSTED: tuple[WhenExhausted, ...] = ("refuse", "prefer_free", "warn")
+# What a request says its work is for, and a budget of the scope `tag` names. Spreadsheets take what
+# begins with one of the four for a formula; `$` lets a last line end pass.
+TAG_PATTERN = r"^(?![=+@-])[ -~]+$(?!\n)"
+TAG_FORM = "printable ASCII, the first character none of = + - @"
+LONGEST_TAG = 100
 TIER_RANK: dict[str, int] = {tier: rank for rank, tier in enumerate(QUALITY_TIERS)}
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

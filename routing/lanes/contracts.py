@@ -5,7 +5,16 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from routing.engine.catalog import Commit, Complexity, Priority, QualityTier, TaskType
+from routing.engine.catalog import (
+    LONGEST_TAG,
+    TAG_FORM,
+    TAG_PATTERN,
+    Commit,
+    Complexity,
+    Priority,
+    QualityTier,
+    TaskType,
+)
 
 MAX_TOKENS_LIMIT = 10_000_000
 
@@ -27,14 +36,11 @@ MaxWait = Annotated[
         description="Longest wait for a place, or for a breaker to let calls through, in ms.",
     ),
 ]
-# Spreadsheets take what begins with one of the four for a formula; `$` lets a last line end pass.
-TAG_PATTERN = r"^(?![=+@-])[ -~]+$(?!\n)"
-TAG_FORM = "printable ASCII, the first character none of = + - @"
 Tag = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=100,
+        max_length=LONGEST_TAG,
         pattern=TAG_PATTERN,
         description=f"What the work is for, for budgets and reports; {TAG_FORM}.",
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from routing.engine.catalog import TAG_FORM, TAG_PATTERN
 from routing.engine.errors import (
     AttemptsFailed,
     BudgetExhausted,
@@ -29,8 +30,6 @@ from routing.engine.errors import (
 )
 from routing.engine.rates import Limit
 from routing.lanes.contracts import (
-    TAG_FORM,
-    TAG_PATTERN,
     Problem,
     ProblemBudget,
     ProblemCandidate,

@@ -16,6 +16,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from routing.engine.catalog import (
+    LONGEST_TAG,
+    TAG_FORM,
+    TAG_PATTERN,
     TASK_TYPES,
     BudgetSpec,
     ChainSpec,
@@ -263,6 +266,9 @@ def budget_subject(scope: str, subject: str) -> Iterator[Problem]:
         yield Problem("subject", f"Name the {scope} that this budget is for.")
     elif scope == "task" and subject not in TASK_TYPES:
         yield Problem("subject", f"A task type is one of {', '.join(TASK_TYPES)}.")
+    elif scope == "tag" and not (len(subject) <= LONGEST_TAG and re.search(TAG_PATTERN, subject)):
+        # No request could name it, so nothing would ever be counted.
+        yield Problem("subject", f"A tag has at most {LONGEST_TAG} characters: {TAG_FORM}.")
 
 
 def budget_action(*, hard: bool, when_exhausted: str) -> Iterator[Problem]:
