@@ -37,9 +37,9 @@ def _usage(limit: Limit, said: dict[bytes, bytes], now_us: int) -> Usage:
     bucket.full_at_us = int(said.get(b"full", now_us))
     for name, row in said.items():
         if name.startswith(b"w:"):
-            holds, until_us, seq, told = (int(word) for word in row.split())
+            holds, until_us = (int(word) for word in row.split()[:2])
             if until_us > now_us:
-                bucket.rows[name.decode()] = Row(holds, until_us, seq, told)
+                bucket.rows[name.decode()] = Row(holds, until_us, 0, most)
     bucket.heed(now_us, limit.most)
     bucket.fill(now_us)
     left, leased = bucket.left(now_us), bucket.leased

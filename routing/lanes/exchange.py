@@ -88,8 +88,8 @@ class Exchange:
         self.succeeded = False
         self.toll: Toll | None = None
 
-    def likely_tokens(self) -> int:
-        """Return how many tokens to take of the caller's limits before it is known."""
+    def tokens_to_take(self) -> int:
+        """Return how many tokens of its caller's limits this request takes until it is counted."""
         if self.kind == "select":
             return 0
         asked = self.need.prompt_tokens

@@ -39,7 +39,7 @@ class Pass:
         self._gate, self.way, self.live, self.at, self.load = gate, way, live, at, load
         self.cold = load is not None
         self.queued_s = 0.0
-        self.in_turn = False  # others were before it, or the endpoint was busy
+        self.in_turn = False  # it waited behind others, or longer than a round trip or two
         self._left = False
 
     def answering(self, ttft_ms: float | None) -> None:

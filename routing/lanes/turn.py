@@ -30,7 +30,7 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
     """
     need = exchange.need
     exchange.toll = await runtime.tolls.enter(
-        need.tenant, need.key, exchange.likely_tokens(), stream=exchange.stream
+        need.tenant, need.key, exchange.tokens_to_take(), stream=exchange.stream
     )
     began = runtime.clock()
     end = began + (asked_ms or 0) / 1000
