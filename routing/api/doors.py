@@ -41,13 +41,13 @@ class LaneView(APIView):
             return StreamingHttpResponse(
                 _until_closed(reply, reply.stream),
                 content_type=reply.content_type,
-                headers=reply.headers,
+                headers=reply.all_headers,
             )
         html = request.accepted_renderer.format == "api"
         return Response(
             msgspec.json.decode(reply.body),
             status=reply.status,
-            headers=reply.headers,
+            headers=reply.all_headers,
             content_type=None if html else reply.content_type,
         )
 

@@ -43,7 +43,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     return Response(
         msgspec.json.decode(reply.body),
         status=reply.status,
-        headers={**kept, **reply.headers},
+        headers={**kept, **reply.all_headers},
         content_type=None if _is_browsed(context) else reply.content_type,
     )
 

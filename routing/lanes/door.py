@@ -8,7 +8,7 @@ from typing import Any
 from routing.engine.errors import NotReady, RoutingError
 from routing.lanes.contracts import ProblemField
 from routing.lanes.problems import BadRequest, failure_of, internal_error
-from routing.lanes.reply import Reply
+from routing.lanes.reply import WHOLE, Reply
 from routing.lanes.runtime import Runtime
 from routing.lanes.table import BY_ROUTE, Lane
 
@@ -58,7 +58,7 @@ class LaneDoor:
         except Exception:
             logger.exception("%s failed", lane.path)
             reply = lane.error_shape(internal_error(), None)
-        await _send(reply, receive, send)
+        await answer(reply, scope, receive, send)
 
     async def _reply(self, lane: Lane, scope: Scope, receive: Receive) -> Reply:
         key, authorization = self._check(lane, scope)
@@ -196,10 +196,14 @@ def require_json(content_type: bytes) -> None:
     )
 
 
-async def _send(reply: Reply, receive: Receive, send: Send) -> None:
+async def answer(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a reply: at once where it is whole and the server can, else in messages."""
+    if reply.stream is None and WHOLE in scope.get("extensions", ()):
+        head = reply.head()
+        if head is not None and scope["extensions"][WHOLE](send, reply.status, head, reply.body):
+            return
     headers = [(b"content-type", reply.content_type.encode())]
-    if reply.headers:
-        headers += [(k.encode(), v.encode("latin-1", "replace")) for k, v in reply.headers.items()]
+    headers += [(k.encode(), v.encode("latin-1", "replace")) for k, v in reply.all_headers.items()]
     if reply.stream is None:
         headers.append((b"content-length", b"%d" % len(reply.body)))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

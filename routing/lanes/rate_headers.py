@@ -18,18 +18,28 @@ if TYPE_CHECKING:
 
 # Which limit is the nearest to its end is seldom another one; how much of it is left, always.
 LOOK_EVERY_S = 0.05
+# Of the nearest limit and the policy; a template in turn, of what is left and when it is whole.
+LINES = (
+    b"ratelimit-limit: %d\r\nratelimit-remaining: %%d\r\nratelimit-reset: %%d\r\n"
+    b"ratelimit-policy: %s\r\n"
+)
 
 
-def rate_headers(passage: "Passage", now: float) -> dict[str, str]:
-    """Return the headers for a caller with limits by the minute or day; none for others."""
+def rate_headers(passage: "Passage", now: float) -> bytes:
+    """Return the header lines for a caller with limits by the minute or day; none for others."""
     if now >= passage.look_at:
         passage.nearest, _, _ = _nearest(passage.timed, now)
         passage.look_at = now + LOOK_EVERY_S
+        if passage.nearest is not None:
+            passage.lines = LINES % (passage.nearest.limit.most, passage.policy.encode())
     lease = passage.nearest
-    return {} if lease is None else _fields(lease, lease.left(now), passage.policy)
+    if lease is None:
+        return b""
+    left = lease.left(now)
+    return passage.lines % (left, math.ceil(lease.reset_s(left)))
 
 
-def openai_headers(passage: "Passage", now: float) -> dict[str, str]:
+def openai_headers(passage: "Passage", now: float) -> bytes:
     """Return those, and OpenAI's for requests and for tokens, each where it is limited."""
     request, requests_left, requests_part = _nearest(passage.requests, now)
     token, tokens_left, tokens_part = _nearest(passage.tokens, now)
@@ -46,7 +56,7 @@ def openai_headers(passage: "Passage", now: float) -> dict[str, str]:
         told["x-ratelimit-limit-tokens"] = str(token.limit.most)
         told["x-ratelimit-remaining-tokens"] = str(tokens_left)
         told["x-ratelimit-reset-tokens"] = _duration(token.reset_s(tokens_left))
-    return told
+    return "".join([f"{name}: {value}\r\n" for name, value in told.items()]).encode()
 
 
 def refusal_headers(exc: RateLimited) -> dict[str, str]:

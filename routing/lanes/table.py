@@ -27,7 +27,7 @@ from routing.lanes.tolls import Passage
 
 Handler = Callable[[Runtime, bytes, Caller], Awaitable[Reply]]
 ErrorShape = Callable[[Failure, str | None], Reply]
-LimitHeaders = Callable[[Passage, float], dict[str, str]]
+LimitHeaders = Callable[[Passage, float], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,10 @@ class Lane:
             reply = await answering
         except RoutingError as exc:
             reply = self.error_shape(failure_of(exc), None)
-        told = self.limit_headers(passage, runtime.clock())
-        reply.headers = {**told, **reply.headers} if reply.headers else told
+        reply.limits = self.limit_headers(passage, runtime.clock())
+        if "ratelimit-limit" in reply.headers:
+            # A refusal tells of the limit it met.
+            reply.headers, reply.limits = reply.all_headers, b""
         return reply
 
     async def _once(self, runtime: Runtime, body: bytes, key: bytes, caller: Caller) -> Reply:
