@@ -35,6 +35,9 @@ class Recorder:
         # Another process of this name may have left one: each has its own.
         self.holder = f"{worker}-{uuid.uuid4().hex}"
         self._in_flight = InFlight(self._writer.directory, self.holder)
+        # Keeps what a call leaves if this process dies before `record`, and forgets it. Nothing
+        # stands between: each paid call does both.
+        self.open, self.close_slot = self._in_flight.open, self._in_flight.close_slot
 
     def record(self, record: RequestRecord) -> None:
         """Keep `record`; once this returns, a killed process does not lose it.
@@ -53,19 +56,6 @@ class Recorder:
             self.counters.failed += 1
             raise
         self.counters.recorded += 1
-
-    def open(
-        self, template: bytes, id_: bytes, created_at_us: int, prompt_tokens: int, nusd: int
-    ) -> int:
-        """Keep what a call leaves if this process dies before `record`; return its slot.
-
-        See `telemetry.spool.inflight`. Raises SpoolUnavailable; then the call must not be made.
-        """
-        return self._in_flight.open(template, id_, created_at_us, prompt_tokens, nusd)
-
-    def close_slot(self, slot: int) -> None:
-        """Forget a call: its record is kept, or it cost nothing."""
-        self._in_flight.close_slot(slot)
 
     def admits(self) -> bool:
         """Return whether new work may start; False means: answer 503 before doing any."""

@@ -36,13 +36,12 @@ class Purse:
     """
 
     __slots__ = (
+        "_granted",
         "account",
         "budget",
-        "calls",
         "charged",
-        "granted",
+        "free",
         "hard",
-        "held",
         "known",
         "lease",
         "leased_seen",
@@ -66,10 +65,9 @@ class Purse:
         self.lease = uuid.uuid4().bytes
         # Whose charge it is: the lease's, or a soft budget's window's.
         self.account = self.lease if budget.hard else window.id
-        self.granted = 0  # leased to this worker, what is charged already included
+        self._granted = 0
         self.charged = 0  # by records that are kept
-        self.held = 0  # by calls under way
-        self.calls = 0  # how many hold something
+        self.free = 0  # may be held yet; of a soft budget it only falls
         self.waiting = 0  # how many requests wait for money
         self.short: int | None = None  # so much more PostgreSQL could not grant
         self.pace = 0.0  # taken in the last second or so
@@ -80,13 +78,23 @@ class Purse:
         self.spent_seen = self.leased_seen = 0  # in all workers, when last asked
 
     @property
-    def free(self) -> int:
-        """Return what may be held yet."""
-        return self.granted - self.charged - self.held
+    def granted(self) -> int:
+        """What is leased to this worker, what is charged already included."""
+        return self._granted
+
+    @granted.setter
+    def granted(self, nusd: int) -> None:
+        self.free += nusd - self._granted
+        self._granted = nusd
+
+    @property
+    def held(self) -> int:
+        """Return what calls under way hold."""
+        return self._granted - self.charged - self.free
 
     @property
     def idle(self) -> bool:
-        return self.calls == 0 and self.waiting == 0
+        return self.held == 0 and self.waiting == 0
 
     @property
     def ahead(self) -> int:
@@ -190,20 +198,19 @@ class Ledger:
         ready = self._ready.get(about)
         if ready is None or not ready.starts_at <= at_s < ready.ends_at:
             ready = self._make_ready(about, at_s)
-        return Wallet(ready) if ready.all else None
+        return _wallet(ready) if ready.all else None
 
     def take(self, purses: tuple[Purse, ...], nusd: int, now: float) -> bool:
         """Hold `nusd` in every purse, or in none; return which."""
         for purse in purses:
-            if purse.hard and purse.granted - purse.charged - purse.held < nusd:
+            if purse.free < nusd and purse.hard:
                 return False
         for purse in purses:
-            purse.held += nusd
-            purse.calls += 1
+            purse.free -= nusd
             purse.pace += nusd
             purse.used_at = now
             # Half of what it is to have ahead is left.
-            if purse.hard and purse.granted - purse.charged - purse.held < purse.pace * HALF_S:
+            if purse.free < purse.pace * HALF_S and purse.hard:
                 self.wake(purse)
         return True
 
@@ -212,11 +219,11 @@ class Ledger:
         if nusd > held:
             self.overruns += 1
             self.overrun_nusd += nusd - held
+        back = held - nusd
         for purse in purses:
-            purse.held -= held
-            purse.calls -= 1
+            purse.free += back
             purse.charged += nusd
-            if nusd < held and purse.waiting:
+            if purse.waiting and back > 0:
                 self.freed(purse)
 
     def disbelieve(self) -> None:
@@ -342,30 +349,21 @@ def _applying(
     return _Applying(tuple(general), by_model)
 
 
-class Wallet:
+class Wallet(msgspec.Struct):
     """What one request may be paid from. It says which prices it cannot pay, and remembers that."""
 
-    __slots__ = ("_by_model", "_purses", "easy", "free_only", "refused", "short", "strict")
-
-    def __init__(self, ready: _Ready) -> None:
-        self._purses, self._by_model = ready.purses, ready.by_model
-        self.refused: list[str] = []  # ids of candidates that could not be paid
-        self.short: Purse | None = None  # the first that could not pay
-        self.strict = False  # not even what is free stands in for what cannot be paid
-        # Soft budgets that are used up may prefer what is free, too.
-        self.free_only = False
-        # Nothing is short, as far as is known: whatever has a price can be paid.
-        self.easy = True
-        for purse in ready.all:
-            if purse.short is not None:
-                self.easy = False
-            elif not purse.budget.hard and purse.over and _prefers_free(purse):
-                self.free_only, self.easy = self.free_only or purse in ready.purses, False
+    ready: _Ready
+    refused: list[str] = []  # ids of candidates that could not be paid
+    short: Purse | None = None  # the first that could not pay
+    strict: bool = False  # not even what is free stands in for what cannot be paid
+    free_only: bool = False  # soft budgets that are used up may prefer what is free, too
+    # Nothing is short, as far as is known: whatever has a price can be paid.
+    easy: bool = True
 
     def purses(self, model: str) -> tuple[Purse, ...]:
         """Return what a call to `model` is paid from."""
-        more = self._by_model.get(model)
-        return self._purses if more is None else self._purses + more
+        ready = self.ready
+        return ready.purses + ready.by_model[model] if model in ready.by_model else ready.purses
 
     def limits(self, model: str) -> bool:
         """Return True if a hard budget counts calls to `model`."""
@@ -398,6 +396,17 @@ class Wallet:
             self.free_only = True
         else:
             self.strict = True
+
+
+def _wallet(ready: _Ready) -> Wallet:
+    """Return a wallet that knows which of its purses are short, or used up."""
+    wallet = Wallet(ready)
+    for purse in ready.all:
+        if purse.short is not None:
+            wallet.easy = False
+        elif not purse.hard and purse.over and _prefers_free(purse):
+            wallet.free_only, wallet.easy = wallet.free_only or purse in ready.purses, False
+    return wallet
 
 
 def _limit(budget: BudgetSpec) -> int:

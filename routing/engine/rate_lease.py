@@ -4,6 +4,7 @@ Times are seconds of the worker's monotonic clock; counts are units of the limit
 """
 
 import math
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -37,9 +38,9 @@ class Lease:
 
     __slots__ = (
         "_before", "_denied", "_denied_at", "_denied_since", "_dry_until", "_heard", "_local",
-        "_net", "_rate", "_seq", "_stated_at", "_told", "_used", "_used_at", "_yield_until",
+        "_net", "_rate", "_seq", "_stated_at", "_told", "_used_at", "_yield_until",
         "burst", "extra", "heard_at", "held", "limit", "low", "out", "pace_s", "term", "until",
-        "waiting", "worker",
+        "used", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, worker: str) -> None:
@@ -48,6 +49,7 @@ class Lease:
         self.held = 0  # free to be taken
         self.out = 0  # taken by requests under way; what they do not spend comes back
         self.term = 0  # how often what was held has lapsed
+        self.used = 0  # taken since Redis was told
         self.extra = 0  # spent beyond what was leased; Redis is told next time
         self.until = -math.inf  # when `held` is void
         self.low = 0  # with fewer than this, more is leased
@@ -62,7 +64,6 @@ class Lease:
         self._before: tuple[Grant | None, float] = (None, -math.inf)
         self._net = 0  # leased from the own share, less what was given back
         self._rate = 0.0  # units spent a second
-        self._used = 0
         self._used_at = -math.inf
         self._seq = 0
         self._stated_at = -math.inf
@@ -98,32 +99,13 @@ class Lease:
     def has(self, units: int, now: float) -> bool:
         return self.held >= units and now < self.until
 
-    def spend(self, units: int) -> bool:
-        """Spend units for good; return True if more should be leased."""
-        self.held -= units
-        self._used += units
-        return self.held < self.low
-
-    def take(self, units: int) -> bool:
-        """Take units of which some may come back; return True if more should be leased."""
-        self.held -= units
-        self.out += units
-        self._used += units
-        return self.held < self.low
-
-    def settle(self, taken: int, spent: int, term: int) -> None:
-        """End what `take` began in this term: the rest comes back, what is missing is owed.
-
-        What was taken in an earlier term counts as spent already, all of it.
-        """
+    def overspend(self, taken: int, spent: int, term: int) -> None:
+        """End what was too little, or taken in an earlier term: that counts as spent, all of it."""
+        missing = max(spent - taken, 0)
         if term != self.term:
-            self.extra += max(spent - taken, 0)
+            self.extra += missing
             return
         self.out -= taken
-        if spent <= taken:
-            self.held += taken - spent
-            return
-        missing = spent - taken
         from_held = min(missing, self.held)
         self.held -= from_held
         self.extra += missing - from_held
@@ -289,10 +271,10 @@ class Lease:
             self._stated_at = now
         passed_s = max(now - self._stated_at, 1e-6) / HABIT_S
         fading = math.exp(-passed_s)
-        self._rate = self._rate * fading + self._used / HABIT_S * (1 - fading) / passed_s
-        if self._used:
+        self._rate = self._rate * fading + self.used / HABIT_S * (1 - fading) / passed_s
+        if self.used:
             self._used_at = now
-        self._used, self._stated_at = 0, now
+        self.used, self._stated_at = 0, now
         if now < self._yield_until:
             return 0
         ahead = self._rate * AHEAD_S
@@ -308,6 +290,45 @@ class Lease:
 
     def _since_us(self, now: float) -> int:
         return max(int((now - self.heard_at) * MICRO), 0)
+
+
+# Who is told that more of a lease should be had.
+Hurry = Callable[[Lease], None]
+# Units that were taken of a lease, and in which term of it.
+Taken = tuple[Lease, int, int]
+
+
+def spend(leases: Iterable[Lease], units: int, hurry: Hurry) -> None:
+    """Spend units of each lease for good."""
+    for lease in leases:
+        lease.held -= units
+        lease.used += units
+        if lease.held < lease.low:
+            hurry(lease)
+
+
+def take(leases: Iterable[Lease], units: int, hurry: Hurry) -> list[Taken]:
+    """Take units of each lease, of which some may come back; return what to settle."""
+    taken = [(one, units if units < one.burst else one.burst, one.term) for one in leases]
+    for lease, price, _ in taken:
+        lease.held -= price
+        lease.out += price
+        lease.used += price
+        if lease.held < lease.low:
+            hurry(lease)
+    return taken
+
+
+def settle(taken: Iterable[Taken], spent: int, hurry: Hurry) -> None:
+    """End what `take` began: the rest comes back, what is missing is owed."""
+    for lease, units, term in taken:
+        if spent <= units and term == lease.term:
+            lease.out -= units
+            lease.held += units - spent
+        else:
+            lease.overspend(units, spent, term)
+            if lease.extra:
+                hurry(lease)
 
 
 def _share(limit: Limit, workers: int) -> Bucket:

@@ -227,7 +227,7 @@ class Exchange:
             logger.error("A record could not be kept: %s", exc)
             raise NotReady(NOT_KEPT) from exc
         for tab in tabs:
-            self._runtime.close_tab(tab, tab.nusd)
+            self._runtime.close_tab(tab, tab.nusd if tab.known_nusd is None else tab.known_nusd)
         return record
 
     def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:

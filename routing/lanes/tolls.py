@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from routing.engine.errors import RateLimited
+from routing.engine.rate_lease import settle, spend, take
 from routing.engine.rates import Limit, limits_of
 
 if TYPE_CHECKING:
     from routing.coordination.rates import RateKeeper
     from routing.engine.catalog import PolicyDocument
-    from routing.engine.rate_lease import Lease
+    from routing.engine.rate_lease import Hurry, Lease, Taken
 
 # A request that is short of units looks so often whether Redis still answers.
 LOOK_S = 0.05
@@ -28,15 +29,19 @@ LONGEST_WAIT_S = 1.0
 class Passage:
     """The leases of the limits that hold for one caller."""
 
-    __slots__ = ("look_at", "nearest", "policy", "requests", "streams", "timed", "tokens")
+    __slots__ = (
+        "lines", "look_at", "nearest", "policy", "requests", "streams", "timed", "tokens", "until",
+    )  # fmt: skip
 
     def __init__(self, leases: list["Lease"]) -> None:
         self.requests = tuple(one for one in leases if one.limit.unit == "requests")
         self.tokens = tuple(one for one in leases if one.limit.unit == "tokens")
         self.streams = tuple(one for one in leases if one.limit.unit == "streams")
         self.timed = self.requests + self.tokens
+        self.until = -math.inf  # when one of the timed ones may lapse; looked at now and then
         # Of the timed ones, the one that answers tell of, until it is looked for again.
         self.nearest: Lease | None = None
+        self.lines = b""  # as answers tell of it
         self.look_at = -math.inf
         # As RateLimit-Policy tells it: most;w=seconds. Permits have no window.
         self.policy = ", ".join(
@@ -45,28 +50,39 @@ class Passage:
             if one.limit.period_us
         )
 
+    def is_open(self, tokens: int, now: float, *, stream: bool) -> bool:
+        """Return True if every lease holds enough: what nearly every request meets."""
+        if now >= self.until and not self._renewed(now):
+            return False
+        for lease in self.requests:
+            if lease.held < 1:
+                return False
+        if tokens:
+            for lease in self.tokens:
+                if lease.held < tokens and lease.held < lease.price(tokens):
+                    return False
+        return not stream or all(lease.has(1, now) for lease in self.streams)
+
+    def _renewed(self, now: float) -> bool:
+        """Look when the first lease lapses; return False if one has."""
+        lapse = min([lease.until for lease in self.timed], default=math.inf)
+        self.until = min(lapse, now + LOOK_S)
+        return now < lapse
+
 
 class Toll:
     """What one request has taken; `settle` ends it, once."""
 
-    __slots__ = ("_hurry", "_streams", "_tokens")
+    __slots__ = ("_hurry", "_permits", "_tokens")
 
-    def __init__(
-        self,
-        tokens: list[tuple["Lease", int, int]],
-        streams: tuple["Lease", ...],
-        hurry: Callable[["Lease"], None],
-    ) -> None:
-        self._tokens, self._streams, self._hurry = tokens, streams, hurry
+    def __init__(self, tokens: "list[Taken]", permits: "list[Taken]", hurry: "Hurry") -> None:
+        self._tokens, self._permits, self._hurry = tokens, permits, hurry
 
     def settle(self, tokens: int) -> None:
         """Give back what was not used, and owe what was used beyond the estimate."""
-        for lease, taken, term in self._tokens:
-            lease.settle(taken, tokens, term)
-            if lease.extra:
-                self._hurry(lease)
-        for lease in self._streams:
-            lease.settle(1, 0, lease.term)
+        settle(self._tokens, tokens, self._hurry)
+        if self._permits:
+            settle(self._permits, 0, self._hurry)
 
 
 class Tolls:
@@ -117,9 +133,12 @@ class Tolls:
         passage = self.passage(tenant, key)
         if passage is None:
             return None
-        if not _ready(passage, tokens, self._clock(), stream=stream):
+        if not passage.is_open(tokens, self._clock(), stream=stream):
             await self._wait(passage, tokens, stream=stream)
-        return self._take(passage, tokens, stream=stream)
+        hurry = self._keeper.hurry
+        spend(passage.requests, 1, hurry)
+        taken = take(passage.tokens, tokens, hurry) if tokens else []
+        return Toll(taken, take(passage.streams, 1, hurry) if stream else [], hurry)
 
     def _short(
         self, passage: Passage, tokens: int, now: float, *, stream: bool
@@ -134,20 +153,6 @@ class Tolls:
         if stream:
             short += [(one, 1) for one in passage.streams if one.held < 1 or now >= one.until]
         return short
-
-    def _take(self, passage: Passage, tokens: int, *, stream: bool) -> Toll:
-        for lease in passage.requests:
-            if lease.spend(1):
-                self._keeper.hurry(lease)
-        taken = [(one, one.price(tokens), one.term) for one in passage.tokens] if tokens else []
-        permits = passage.streams if stream else ()
-        for lease, price, _ in taken:
-            if lease.take(price):
-                self._keeper.hurry(lease)
-        for lease in permits:
-            if lease.take(1):
-                self._keeper.hurry(lease)
-        return Toll(taken, permits, self._keeper.hurry)
 
     async def _wait(self, passage: Passage, tokens: int, *, stream: bool) -> None:
         """Return once every lease holds enough; raises RateLimited when Redis says it will not.
@@ -196,19 +201,3 @@ class Tolls:
 def _too_late(lease: "Lease", units: int, waited_s: float, now: float) -> bool:
     """Return True if others always were faster: their requests are smaller than what is left."""
     return waited_s >= LONGEST_WAIT_S and lease.left(now) < units
-
-
-def _ready(passage: Passage, tokens: int, now: float, *, stream: bool) -> bool:
-    """Return True if every lease holds enough: what nearly every request meets."""
-    for lease in passage.requests:
-        if lease.held < 1 or now >= lease.until:
-            return False
-    if tokens:
-        for lease in passage.tokens:
-            if lease.held < lease.price(tokens) or now >= lease.until:
-                return False
-    if stream:
-        for lease in passage.streams:
-            if lease.held < 1 or now >= lease.until:
-                return False
-    return True

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.engine.rate_lease import Lease
+from routing.engine.rate_lease import Lease, Taken, settle, spend, take
 from routing.engine.rates import MINUTE_US, Ask, Bucket, Grant, Limit
 
 START_US = 1_790_000_000_000_000
+
+
+def nobody(lease: Lease) -> None:
+    """Nobody leases more by himself: the steps say when."""
 
 
 def minute(most: int, name: str = "requests_per_minute") -> Limit:
@@ -26,7 +30,7 @@ class Worker:
     offset_s: float
     drift: float
     unheard: list[tuple[float, Ask, Grant]] = field(default_factory=list)
-    under_way: list[tuple[int, int, int]] = field(default_factory=list)  # (at, units, term)
+    under_way: list[tuple[int, list[Taken]]] = field(default_factory=list)  # and when
 
     def clock(self, now_us: int) -> float:
         return self.offset_s + (now_us - START_US) / 1e6 * self.drift
@@ -61,7 +65,7 @@ class Fleet:
             self.ask(worker, now, units)
             self.hear(worker, now, units)
         if worker.lease.has(units, now):
-            worker.lease.spend(units)
+            spend([worker.lease], units, nobody)
             self.spent.append((self.now_us, units))
 
     def binge(self, worker: Worker, now: float, units: int) -> None:
@@ -74,14 +78,13 @@ class Fleet:
 
     def take(self, worker: Worker, now: float, units: int) -> None:
         if worker.lease.has(units, now):
-            worker.lease.take(units)
-            worker.under_way.append((self.now_us, units, worker.lease.term))
+            worker.under_way.append((self.now_us, take([worker.lease], units, nobody)))
 
     def settle(self, worker: Worker, now: float, units: int) -> None:
         if worker.under_way:
-            at_us, taken, term = worker.under_way.pop()
-            used = min(units - 1, taken)
-            worker.lease.settle(taken, used, term)
+            at_us, taken = worker.under_way.pop()
+            used = min(units - 1, taken[0][1])
+            settle(taken, used, nobody)
             self.spent.append((at_us, used))
 
     def ask(self, worker: Worker, now: float, units: int) -> None:
@@ -114,7 +117,7 @@ class Fleet:
 
     def crash(self, worker: Worker, now: float, units: int) -> None:
         """Whatever was under way was spent; another worker begins with nothing."""
-        self.spent += [(at_us, taken) for at_us, taken, _ in worker.under_way]
+        self.spent += [(at_us, taken[0][1]) for at_us, taken in worker.under_way]
         place = self.workers.index(worker)
         self.workers[place] = self._born(self._births, worker.offset_s, worker.drift)
         self._births += 1

@@ -327,7 +327,7 @@ async def test_others_who_are_always_faster_do_not_make_a_budget_exhausted(
     tell = worker.desk._tell
 
     def taken(purse: Purse) -> None:
-        purse.held += max(purse.free, 0)
+        purse.free = min(purse.free, 0)
         tell(purse)
 
     monkeypatch.setattr(worker.desk, "_tell", taken)
