@@ -38,7 +38,7 @@ def main() -> None:
     now = time.time()
     wallet = ledger.wallet("t", "k", "code", "", now)
     assert wallet is not None
-    purses = wallet.purses("m")
+    purses = wallet.payers("m").purses
     for purse in purses:
         purse.granted = 2**60
 
@@ -51,7 +51,7 @@ def main() -> None:
         record = RequestRecord(
             id=b"i" * 16, request_id="0" * 36, kind="route", task_type="code", priority="normal",
             created_at_us=0, selected_model="model", endpoint="endpoint", worker="web-0",
-            charges=tuple(Charge(purse.lease, 1000) for purse in purses),
+            charges=(Charge(b"".join(purse.lease for purse in purses), 1000),),
         )  # fmt: skip
         print(f"wallet of two budgets          {microseconds(wallet_of(ledger, now)):6.2f} µs")
         print(f"hold and settle, two budgets   {microseconds(hold):6.2f} µs")

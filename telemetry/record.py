@@ -9,6 +9,7 @@ RequestKind = Literal["select", "route", "chat", "embed"]
 
 # An attempt that was ended because another one, made beside it, answered first.
 HEDGE_LOST = "hedge_lost"
+LEASE_BYTES = 16
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -27,18 +28,35 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Charge(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one lease paid for a request; settled when the record is stored."""
+    """What each of some leases paid for a request; settled when the record is stored.
 
-    lease: bytes  # 16 bytes, the lease's UUID
+    Of thousands of requests, the same budgets pay: their leases stand together, as one value.
+    """
+
+    leases: bytes  # 16 bytes for each, its UUID
     nusd: int
+
+
+def apart(leases: bytes) -> list[bytes]:
+    """Return the leases that stand together in a charge."""
+    return [leases[at : at + LEASE_BYTES] for at in range(0, len(leases), LEASE_BYTES)]
+
+
+def by_lease(charges: Iterable[Charge]) -> dict[bytes, int]:
+    """Return what each lease paid in sum."""
+    together: dict[bytes, int] = {}
+    for charge in charges:
+        together[charge.leases] = together.get(charge.leases, 0) + charge.nusd
+    sums: dict[bytes, int] = {}
+    for leases, nusd in together.items():
+        for lease in apart(leases):
+            sums[lease] = sums.get(lease, 0) + nusd
+    return sums
 
 
 def summed(charges: Iterable[Charge]) -> tuple[Charge, ...]:
     """Return one charge for each lease."""
-    sums: dict[bytes, int] = {}
-    for charge in charges:
-        sums[charge.lease] = sums.get(charge.lease, 0) + charge.nusd
-    return tuple([Charge(lease, nusd) for lease, nusd in sums.items()])
+    return tuple([Charge(lease, nusd) for lease, nusd in by_lease(charges).items()])
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, array_like=True, gc=False):

@@ -299,15 +299,15 @@ class Ledger:
         applying = _applying(self._budgets.values(), *about)
         purses = tuple([self._purse(budget, at_s) for budget in applying.budgets])
         by_model = {
-            model: tuple([self._purse(budget, at_s) for budget in budgets])
+            model: _payers(*purses, *[self._purse(budget, at_s) for budget in budgets])
             for model, budgets in applying.by_model.items()
         }
-        everyone = (*purses, *(p for some in by_model.values() for p in some))
+        everyone = (*purses, *(p for some in by_model.values() for p in some.purses))
         ends = [p.window.ends_at for p in everyone if p.window.ends_at is not None]
         ready = _Ready(
-            purses=purses,
+            payers=_payers(*purses),
             by_model=by_model,
-            all=everyone,
+            all=tuple(dict.fromkeys(everyone)),
             starts_at=max((p.window.starts_at for p in everyone), default=-math.inf),
             ends_at=min(ends, default=math.inf),
         )
@@ -317,11 +317,22 @@ class Ledger:
         return ready
 
 
+class Payers(msgspec.Struct, frozen=True, gc=False):
+    """The purses that a call is paid from, and whose charge it is in each."""
+
+    purses: tuple[Purse, ...]
+    accounts: bytes
+
+
+def _payers(*purses: Purse) -> Payers:
+    return Payers(purses, b"".join([purse.account for purse in purses]))
+
+
 class _Ready(msgspec.Struct, frozen=True, gc=False):
     """The purses of whoever asks alike, for as long as all of their windows last."""
 
-    purses: tuple[Purse, ...]
-    by_model: dict[str, tuple[Purse, ...]]
+    payers: Payers  # of calls to any model but these
+    by_model: dict[str, Payers]
     all: tuple[Purse, ...]
     starts_at: float
     ends_at: float
@@ -360,14 +371,13 @@ class Wallet(msgspec.Struct):
     # Nothing is short, as far as is known: whatever has a price can be paid.
     easy: bool = True
 
-    def purses(self, model: str) -> tuple[Purse, ...]:
+    def payers(self, model: str) -> Payers:
         """Return what a call to `model` is paid from."""
-        ready = self.ready
-        return ready.purses + ready.by_model[model] if model in ready.by_model else ready.purses
+        return self.ready.by_model.get(model, self.ready.payers)
 
     def limits(self, model: str) -> bool:
         """Return True if a hard budget counts calls to `model`."""
-        return any(purse.hard for purse in self.purses(model))
+        return any(purse.hard for purse in self.payers(model).purses)
 
     def refuses(self, candidate: str, model: str, bound_nusd: int | None) -> str:
         """Return the reason code why a candidate cannot be paid, or ''."""
@@ -377,7 +387,7 @@ class Wallet(msgspec.Struct):
             return "budget_exhausted" if self.strict else ""
         if self.free_only:
             return "budget_exhausted"
-        for purse in self.purses(model):
+        for purse in self.payers(model).purses:
             if purse.lacks(bound_nusd):
                 self.refuse(candidate, purse)
                 return "budget_exhausted"
@@ -405,7 +415,7 @@ def _wallet(ready: _Ready) -> Wallet:
         if purse.short is not None:
             wallet.easy = False
         elif not purse.hard and purse.over and _prefers_free(purse):
-            wallet.free_only, wallet.easy = wallet.free_only or purse in ready.purses, False
+            wallet.free_only, wallet.easy = wallet.free_only or purse in ready.payers.purses, False
     return wallet
 
 

@@ -1,6 +1,5 @@
 """What calls leave if this process dies with them, encoded once for all calls alike."""
 
-from routing.engine.ledger import Purse
 from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from telemetry.record import Charge, RequestKind, RequestRecord
@@ -30,14 +29,14 @@ class Drafts:
         need: Need,
         candidate: Candidate,
         chosen: Candidate,
-        purses: tuple[Purse, ...],
+        accounts: bytes,
         *,
         stream: bool,
     ) -> bytes:
         """Return what a call to `candidate` leaves; raises SpoolUnavailable."""
         alike = (
             need.tenant, need.key, need.tag, need.task, need.priority, kind, stream,
-            candidate.id, chosen.model_name, purses,
+            candidate.id, chosen.model_name, accounts,
         )  # fmt: skip
         found = self._kept.get(alike)
         if found is not None:
@@ -63,7 +62,7 @@ class Drafts:
             tenant=need.tenant,
             key=need.key,
             tag=need.tag,
-            charges=tuple([Charge(purse.account, 0) for purse in purses]),
+            charges=(Charge(accounts, 0),),
         )
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()

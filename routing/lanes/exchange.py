@@ -239,8 +239,8 @@ class Exchange:
             nusd = tab.known_nusd = tab.nusd
             cost += nusd
             known = known and tab.price is not None
-            if nusd:
-                charges += [Charge(purse.account, nusd) for purse in tab.purses]
+            if nusd and tab.purses:
+                charges.append(Charge(tab.accounts, nusd))
         record.charges = tuple(charges) if len(tabs) == 1 else summed(charges)
         record.cost_nusd, record.cost_known = cost, known
 
@@ -252,7 +252,7 @@ class Exchange:
         need, runtime = self.need, self._runtime
         chosen = self.decision.chosen if self.decision else candidate
         template = runtime.drafts.template(
-            self.kind, need, candidate, chosen, tab.purses, stream=self.stream
+            self.kind, need, candidate, chosen, tab.accounts, stream=self.stream
         )
         tab.slot = runtime.recorder.open(
             template, self._raw_id, self._created_ns // 1000, need.prompt_tokens, tab.bound_nusd

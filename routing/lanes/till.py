@@ -40,6 +40,7 @@ class Tab(msgspec.Struct, gc=False):
     candidate: Candidate  # who is called
     price: Price | None
     purses: tuple[Purse, ...]  # where `bound_nusd` is held; none once it is settled
+    accounts: bytes  # whose charge it is, in each of them
     bound_nusd: int
     prompt: int  # tokens at most
     embed: bool
@@ -92,13 +93,16 @@ def tab_for(candidate: Candidate, need: Need, wallet: Wallet, more_prompt: int) 
     It has purses only where something is to be held; where a budget counts only other models' calls
     it says what the call cost.
     """
-    price, purses = candidate.price, wallet.purses(candidate.model_name)
+    price, payers = candidate.price, wallet.payers(candidate.model_name)
     prompt = most_prompt_tokens(candidate, need, more_prompt)
     embed, bound = need.task == "embedding", 0
     if price is not None:
         bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
-    held_in = purses if bound else ()
-    return Tab(candidate, price, held_in, bound, prompt, embed, bool(purses))
+    purses = payers.purses
+    return Tab(
+        candidate, price, purses if bound else (), payers.accounts, bound, prompt, embed,
+        bool(purses),
+    )  # fmt: skip
 
 
 async def lease_for(runtime: "Runtime", wallet: Wallet, tab: Tab, *, at_once: bool) -> None:

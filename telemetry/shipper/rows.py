@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from uuid import UUID
 
-from telemetry.record import Attempt, Charge, RequestRecord, credited_model
+from telemetry.record import Attempt, Charge, RequestRecord, apart, credited_model
 
 # Of the temporary table, in the order of `line`; `created_us` and `cost_nusd` are turned into the
 # other columns' units by the INSERT.
@@ -56,6 +56,7 @@ INCOMING = (
 )
 
 NULL = r"\N"
+AMOUNT = "#"  # stands for what is paid, in what is the same for many records
 # PostgreSQL's text cannot hold NUL; the others would end the value or the line.
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": None})
 
@@ -121,10 +122,10 @@ def _charges(charges: tuple[Charge, ...]) -> str:
 
 
 def _charge(charge: Charge) -> str:
-    return f'{{"lease":"{_lease(charge.lease)}","nusd":{charge.nusd}}}'
+    return _paid_from(charge.leases).replace(AMOUNT, str(charge.nusd))
 
 
-# Thousands of records are paid from the same lease.
+# Thousands of records are paid from the same leases.
 @lru_cache(maxsize=4096)
-def _lease(lease: bytes) -> str:
-    return str(UUID(bytes=lease))
+def _paid_from(leases: bytes) -> str:
+    return ",".join([f'{{"lease":"{UUID(bytes=one)}","nusd":{AMOUNT}}}' for one in apart(leases)])

@@ -1,10 +1,11 @@
 """One batch, one transaction: the rows that are new, and the counters they add to."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from telemetry.database import AsyncConnection
-from telemetry.record import RequestRecord
+from telemetry.record import RequestRecord, by_lease
 from telemetry.shipper.rows import INCOMING, lines
 from telemetry.shipper.totals import ModelTotal, Totals, total
 from telemetry.sums import packed
@@ -73,18 +74,10 @@ async def store(
         if inserted:
             await _count(cursor, total(map(by_id.__getitem__, inserted)))
             # Last: it locks rows that workers ask for money.
-            if settle is not None and (charges := _charges(map(by_id.__getitem__, inserted))):
+            charged = chain.from_iterable(by_id[one].charges for one in inserted)
+            if settle is not None and (charges := by_lease(charged)):
                 await settle(cursor, charges)
     return inserted
-
-
-def _charges(records: Iterable[RequestRecord]) -> dict[bytes, int]:
-    """Return what the records were charged in sum, by lease."""
-    sums: dict[bytes, int] = {}
-    for record in records:
-        for charge in record.charges:
-            sums[charge.lease] = sums.get(charge.lease, 0) + charge.nusd
-    return sums
 
 
 async def _count(cursor: Any, totals: Totals) -> None:

@@ -172,5 +172,5 @@ def _slots(path: Path) -> Iterator[RequestRecord]:
             record.id, record.request_id = id_, str(uuid.UUID(bytes=id_))
             record.created_at_us, record.prompt_tokens = created_at_us, prompt_tokens
             record.cost_nusd = nusd
-            record.charges = tuple([Charge(charge.lease, nusd) for charge in record.charges])
+            record.charges = tuple([Charge(charge.leases, nusd) for charge in record.charges])
             yield record

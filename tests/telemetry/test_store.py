@@ -57,7 +57,10 @@ async def test_every_value_arrives(shipping: AsyncConnection) -> None:
         key="acme-ci",
         tag="nightly",
         cached_tokens=3,
-        charges=(Charge(uuid.UUID(int=5).bytes, 1_234_567_891), Charge(b"\xff" * 16, 0)),
+        charges=(
+            Charge(uuid.UUID(int=5).bytes + uuid.UUID(int=6).bytes, 1_234_567_891),
+            Charge(b"\xff" * 16, 0),
+        ),
         baseline_model="z:405b",
         baseline_nusd=2_000_000_001,
         baseline_known=True,
@@ -81,6 +84,7 @@ async def test_every_value_arrives(shipping: AsyncConnection) -> None:
         "tenant": "acme", "key": "acme-ci", "tag": "nightly", "cached_tokens": 3,
         "charges": [
             {"lease": "00000000-0000-0000-0000-000000000005", "nusd": 1_234_567_891},
+            {"lease": "00000000-0000-0000-0000-000000000006", "nusd": 1_234_567_891},
             {"lease": "ffffffff-ffff-ffff-ffff-ffffffffffff", "nusd": 0},
         ],
         "baseline_model": "z:405b", "baseline_nusd": 2_000_000_001, "baseline_known": True,

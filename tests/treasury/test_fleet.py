@@ -28,6 +28,29 @@ async def test_what_a_budget_has_room_for_is_answered_and_no_more(
     assert await standing(database) == (room * 10**7, room * 10**7, 0)
 
 
+async def test_each_budget_that_counts_a_request_is_charged_all_of_it(
+    database: AsyncConnection, redis_url: str, tmp_path: Path, host: SimulatedHost
+) -> None:
+    counted = [
+        budget("1"),
+        budget("1", "work", scope="task", subject="completion"),
+        budget("1", "soft", scope="model", subject="alpha:1b", hard=False),
+        budget("1", "idle", scope="task", subject="code"),
+    ]
+    async with fleet(tmp_path, 2, limited(host.url, counted, each("0.01")), redis_url) as workers:
+        for worker in (*workers, *workers, workers[0]):
+            assert (await worker.ask()).status == 200
+    await ship(tmp_path)
+    found = await database.execute(
+        "SELECT budget, spent_nusd, leased_nusd FROM routing_budgetwindow WHERE spent_nusd > 0"
+    )
+    assert sorted(await found.fetchall()) == [
+        ("everything", 5 * 10**7, 0),
+        ("soft", 5 * 10**7, 0),
+        ("work", 5 * 10**7, 0),
+    ]
+
+
 async def test_postgresql_is_found_again_however_many_ask_meanwhile(
     database: AsyncConnection,
     redis_url: str,

@@ -149,7 +149,7 @@ class Money(RuleBasedStateMachine):
         ledger = process.ledger
         wallet = ledger.wallet(tenant, "", "code", "", max(0.0, self.now_s - late))
         assert wallet is not None
-        purses = wallet.purses("m")
+        purses = wallet.payers("m").purses
         for purse in purses:
             self._grant(process, purse, nusd, ahead, lost=lost)
         if ledger.take(purses, nusd, self.now_s):
