@@ -309,8 +309,10 @@ def spend(leases: Iterable[Lease], units: int, hurry: Hurry) -> None:
 
 def take(leases: Iterable[Lease], units: int, hurry: Hurry) -> list[Taken]:
     """Take units of each lease, of which some may come back; return what to settle."""
-    taken = [(one, units if units < one.burst else one.burst, one.term) for one in leases]
-    for lease, price, _ in taken:
+    taken = []
+    for lease in leases:
+        price = units if units < lease.burst else lease.burst
+        taken.append((lease, price, lease.term))
         lease.held -= price
         lease.out += price
         lease.used += price

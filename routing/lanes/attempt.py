@@ -222,7 +222,7 @@ class Turn:
         self.live.in_flight -= 1
         if self.passed is not None:
             self.passed.leave(outcome)
-        if self.tab is not None and self.tab.nusd == 0:
+        if self.tab is not None and self.tab.known_nusd == 0:
             self.runtime.release(self.tab)
         return True
 

@@ -169,7 +169,8 @@ class Exchange:
             if trail.payer is not None:
                 # What no budget counts is estimated: nothing limits it to a bound.
                 trail.payer.answered(usage if trail.payer.limited else counted)
-            return sum([tab.nusd for tab in trail.tabs])
+            tabs = trail.tabs
+            return tabs[0].nusd if len(tabs) == 1 else sum(tab.nusd for tab in tabs)
         cost = answered.price.cost_nusd(
             counted.prompt_tokens,
             counted.completion_tokens,
@@ -227,7 +228,7 @@ class Exchange:
             logger.error("A record could not be kept: %s", exc)
             raise NotReady(NOT_KEPT) from exc
         for tab in tabs:
-            self._runtime.close_tab(tab, tab.nusd if tab.known_nusd is None else tab.known_nusd)
+            self._runtime.close_tab(tab, tab.nusd)
         return record
 
     def _charge(self, record: RequestRecord, tabs: list[Tab]) -> None:
