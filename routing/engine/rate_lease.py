@@ -40,7 +40,7 @@ class Lease:
         "_before", "_denied", "_denied_at", "_denied_since", "_dry_until", "_heard", "_local",
         "_net", "_rate", "_seq", "_stated_at", "_told", "_used_at", "_yield_until",
         "burst", "extra", "heard_at", "held", "limit", "low", "out", "pace_s", "term", "until",
-        "used", "waiting", "worker",
+        "unit", "used", "waiting", "worker",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, worker: str) -> None:
@@ -73,7 +73,7 @@ class Lease:
         """Keep to this limit from now on; what is held was leased and remains so."""
         # What the limit before had no more of, this one may have.
         self._dry_until = self._denied_at = -math.inf
-        self.limit, self.burst = limit, limit.burst
+        self.limit, self.unit, self.burst = limit, limit.unit, limit.burst
         # Units a second that come in; permits come back by being given back only.
         self.pace_s = limit.most * MICRO / limit.period_us if limit.period_us else 0.0
 

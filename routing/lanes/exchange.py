@@ -18,7 +18,7 @@ from routing.lanes.problems import Failure
 from routing.lanes.purchase import affordable
 from routing.lanes.runtime import NOT_KEPT, Runtime
 from routing.lanes.till import Tab
-from routing.lanes.tolls import Toll
+from routing.lanes.tolls import Ticket, Toll
 from routing.providers.base import Usage
 from telemetry.record import Charge, RequestKind, RequestRecord, summed
 from telemetry.spool.errors import SpoolError
@@ -86,7 +86,7 @@ class Exchange:
         self.first_token_ms = 0
         self.stream = False
         self.succeeded = False
-        self.toll: Toll | None = None
+        self.toll: Toll | Ticket | None = None
 
     def tokens_to_take(self) -> int:
         """Return how many tokens of its caller's limits this request takes until it is counted."""

@@ -18,45 +18,66 @@ if TYPE_CHECKING:
 
 # Which limit is the nearest to its end is seldom another one; how much of it is left, always.
 LOOK_EVERY_S = 0.05
-# Of the nearest limit and the policy; a template in turn, of what is left and when it is whole.
+# Templates of a limit and what is left of it: what is known for longer is filled in first.
 LINES = (
     b"ratelimit-limit: %d\r\nratelimit-remaining: %%d\r\nratelimit-reset: %%d\r\n"
     b"ratelimit-policy: %s\r\n"
 )
+OPENAI_LINES = (
+    b"x-ratelimit-limit-%(unit)s: %(most)d\r\nx-ratelimit-remaining-%(unit)s: %%d\r\n"
+    b"x-ratelimit-reset-%(unit)s: %%s\r\n"
+)
+
+
+class Told:
+    """Which limits a caller is told of, and in which lines, until they are looked for again."""
+
+    __slots__ = ("leases", "lines", "look_at", "nearest")
+
+    def __init__(self) -> None:
+        self.look_at = -math.inf
+        self.leases: tuple[Lease, ...] = ()  # the nearest of each kind
+        self.nearest = 0  # which of them is the nearest of all
+        self.lines = b""
+
+    def look(self, passage: "Passage", now: float, *kinds: "tuple[Lease, ...]") -> None:
+        """Look for the nearest of each kind."""
+        self.look_at = now + LOOK_EVERY_S
+        found = [one for leases in kinds if (one := _nearest(passage, leases, now))]
+        self.leases = tuple([lease for _, lease in found])
+        if found:
+            self.nearest = min(range(len(found)), key=lambda n: found[n][0])
+            most = self.leases[self.nearest].limit.most
+            self.lines = LINES % (most, passage.policy.encode())
 
 
 def rate_headers(passage: "Passage", now: float) -> bytes:
     """Return the header lines for a caller with limits by the minute or day; none for others."""
-    if now >= passage.look_at:
-        passage.nearest, _, _ = _nearest(passage.timed, now)
-        passage.look_at = now + LOOK_EVERY_S
-        if passage.nearest is not None:
-            passage.lines = LINES % (passage.nearest.limit.most, passage.policy.encode())
-    lease = passage.nearest
-    if lease is None:
+    told = passage.native
+    if now >= told.look_at:
+        told.look(passage, now, passage.timed)
+    if not told.leases:
         return b""
-    left = lease.left(now)
-    return passage.lines % (left, math.ceil(lease.reset_s(left)))
+    lease = told.leases[0]
+    left = passage.left(lease, now)
+    return told.lines % (left, math.ceil(lease.reset_s(left)))
 
 
 def openai_headers(passage: "Passage", now: float) -> bytes:
     """Return those, and OpenAI's for requests and for tokens, each where it is limited."""
-    request, requests_left, requests_part = _nearest(passage.requests, now)
-    token, tokens_left, tokens_part = _nearest(passage.tokens, now)
-    told: dict[str, str] = {}
-    if request is not None and requests_part <= tokens_part:
-        told = _fields(request, requests_left, passage.policy)
-    elif token is not None:
-        told = _fields(token, tokens_left, passage.policy)
-    if request is not None:
-        told["x-ratelimit-limit-requests"] = str(request.limit.most)
-        told["x-ratelimit-remaining-requests"] = str(requests_left)
-        told["x-ratelimit-reset-requests"] = _duration(request.reset_s(requests_left))
-    if token is not None:
-        told["x-ratelimit-limit-tokens"] = str(token.limit.most)
-        told["x-ratelimit-remaining-tokens"] = str(tokens_left)
-        told["x-ratelimit-reset-tokens"] = _duration(token.reset_s(tokens_left))
-    return "".join([f"{name}: {value}\r\n" for name, value in told.items()]).encode()
+    told = passage.openai
+    if now >= told.look_at:
+        told.look(passage, now, passage.requests, passage.tokens)
+        told.lines += b"".join([_openai_lines(lease) for lease in told.leases])
+    if not told.leases:
+        return b""
+    figures = []
+    for lease in told.leases:
+        left = passage.left(lease, now)
+        figures.append((left, lease.reset_s(left)))
+    left, reset_s = figures[told.nearest]
+    more = [one for left, reset_s in figures for one in (left, _duration(reset_s).encode())]
+    return told.lines % (left, math.ceil(reset_s), *more)
 
 
 def refusal_headers(exc: RateLimited) -> dict[str, str]:
@@ -74,23 +95,16 @@ def refusal_headers(exc: RateLimited) -> dict[str, str]:
     return told
 
 
-def _nearest(leases: "tuple[Lease, ...]", now: float) -> "tuple[Lease | None, int, float]":
-    """Return the limit of which the least part is left, how much that is, and which part."""
-    nearest, least, part = None, 0, math.inf
-    for lease in leases:
-        left = lease.left(now)
-        if left < part * lease.burst:
-            nearest, least, part = lease, left, left / lease.burst
-    return nearest, least, part
+def _nearest(
+    passage: "Passage", leases: "tuple[Lease, ...]", now: float
+) -> "tuple[float, Lease] | None":
+    """Return which part is left of the limit with the least left, and its lease."""
+    parts = [(passage.left(lease, now) / lease.burst, lease) for lease in leases]
+    return min(parts, key=lambda one: one[0], default=None)
 
 
-def _fields(lease: "Lease", left: int, policy: str) -> dict[str, str]:
-    return {
-        "ratelimit-limit": str(lease.limit.most),
-        "ratelimit-remaining": str(left),
-        "ratelimit-reset": str(math.ceil(lease.reset_s(left))),
-        "ratelimit-policy": policy,
-    }
+def _openai_lines(lease: "Lease") -> bytes:
+    return OPENAI_LINES % {b"unit": lease.unit.encode(), b"most": lease.limit.most}
 
 
 def _duration(seconds: float) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from routing.engine.errors import RateLimited
+from routing.engine.rate_book import Book, booked
 from routing.engine.rate_lease import settle, spend, take
 from routing.engine.rates import Limit, limits_of
+from routing.lanes.rate_headers import Told
 
 if TYPE_CHECKING:
     from routing.coordination.rates import RateKeeper
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # A request that is short of units looks so often whether Redis still answers.
 LOOK_S = 0.05
+# Units are taken ahead for so long at most.
+BOOK_S = 0.05
 # Redis that has said nothing for so long is taken to be away.
 SILENCE_S = 0.5
 # A request gets its units within this, or what is left is too little for it.
@@ -30,7 +34,8 @@ class Passage:
     """The leases of the limits that hold for one caller."""
 
     __slots__ = (
-        "lines", "look_at", "nearest", "policy", "requests", "streams", "timed", "tokens", "until",
+        "book", "native", "no_book_until", "openai", "policy", "requests", "streams", "timed",
+        "tokens", "until",
     )  # fmt: skip
 
     def __init__(self, leases: list["Lease"]) -> None:
@@ -38,11 +43,11 @@ class Passage:
         self.tokens = tuple(one for one in leases if one.limit.unit == "tokens")
         self.streams = tuple(one for one in leases if one.limit.unit == "streams")
         self.timed = self.requests + self.tokens
+        self.book: Book | None = None
+        self.no_book_until = -math.inf
         self.until = -math.inf  # when one of the timed ones may lapse; looked at now and then
-        # Of the timed ones, the one that answers tell of, until it is looked for again.
-        self.nearest: Lease | None = None
-        self.lines = b""  # as answers tell of it
-        self.look_at = -math.inf
+        # What answers tell of them, on our own lanes and on OpenAI's.
+        self.native, self.openai = Told(), Told()
         # As RateLimit-Policy tells it: most;w=seconds. Permits have no window.
         self.policy = ", ".join(
             f"{one.limit.most};w={one.limit.period_us // 1_000_000}"
@@ -62,6 +67,27 @@ class Passage:
                 if lease.held < tokens and lease.held < lease.price(tokens):
                     return False
         return not stream or all(lease.has(1, now) for lease in self.streams)
+
+    def left(self, lease: "Lease", now: float) -> int:
+        """Return about how many units of a limit are left to the fleet, with what is booked."""
+        left, book = lease.left(now), self.book
+        if book is None:
+            return left
+        ahead = book.requests if lease.unit == "requests" else book.tokens
+        return left + ahead if ahead > 0 else left
+
+    def book_ahead(self, tokens: int, now: float, hurry: "Hurry") -> bool:
+        """Take units ahead for the next requests, where there are plenty; return whether it did."""
+        self.no_book_until = now + BOOK_S
+        if not self.timed or not self._renewed(now):
+            return False
+        self.book = booked(self.requests, self.tokens, tokens, now + BOOK_S, hurry)
+        return self.book is not None
+
+    def close_book(self) -> None:
+        if self.book is not None:
+            self.book.close()
+            self.book = None
 
     def _renewed(self, now: float) -> bool:
         """Look when the first lease lapses; return False if one has."""
@@ -83,6 +109,19 @@ class Toll:
         settle(self._tokens, tokens, self._hurry)
         if self._permits:
             settle(self._permits, 0, self._hurry)
+
+
+class Ticket:
+    """What one request has taken of a book; `settle` ends it, once."""
+
+    __slots__ = ("_book", "_tokens")
+
+    def __init__(self, book: "Book", tokens: int) -> None:
+        self._book, self._tokens = book, tokens
+
+    def settle(self, tokens: int) -> None:
+        """Give back what was not used, and owe what was used beyond the estimate."""
+        self._book.settle(self._tokens, tokens)
 
 
 class Tolls:
@@ -111,6 +150,7 @@ class Tolls:
             for key in document.keys
         }
         self._limits = {who: some for who, some in limits.items() if some}
+        self._close_books()
         self._passages.clear()
         self._keeper.keep_only(one for some in self._limits.values() for one in some)
 
@@ -125,7 +165,9 @@ class Tolls:
             self._passages[who] = found
         return found
 
-    async def enter(self, tenant: str, key: str, tokens: int, *, stream: bool) -> Toll | None:
+    async def enter(
+        self, tenant: str, key: str, tokens: int, *, stream: bool
+    ) -> Toll | Ticket | None:
         """Take what one request needs, `tokens` by estimate; None where nothing is limited.
 
         Raises RateLimited. Waits only where a lease is dry.
@@ -133,9 +175,17 @@ class Tolls:
         passage = self.passage(tenant, key)
         if passage is None:
             return None
-        if not passage.is_open(tokens, self._clock(), stream=stream):
+        now, book = self._clock(), passage.book
+        permits = stream and passage.streams
+        if book is not None and not permits:
+            if book.take(tokens, now):
+                return Ticket(book, tokens)
+            passage.close_book()
+        if not passage.is_open(tokens, now, stream=stream):
             await self._wait(passage, tokens, stream=stream)
         hurry = self._keeper.hurry
+        if now >= passage.no_book_until and not permits and passage.book_ahead(tokens, now, hurry):
+            asyncio.get_running_loop().call_later(BOOK_S, passage.close_book)
         spend(passage.requests, 1, hurry)
         taken = take(passage.tokens, tokens, hurry) if tokens else []
         return Toll(taken, take(passage.streams, 1, hurry) if stream else [], hurry)
@@ -161,6 +211,7 @@ class Tolls:
         """
         began = now = self._clock()
         looks = 0
+        self._close_books()
         while short := self._short(passage, tokens, now, stream=stream):
             for lease, units in short:
                 if lease.dry(units, now) or _too_late(lease, units, now - began, now):
@@ -189,6 +240,10 @@ class Tolls:
             for lease, units in short:
                 lease.waiting.remove(units)
                 self._woken[lease.limit.id].discard(news)
+
+    def _close_books(self) -> None:
+        for passage in self._passages.values():
+            passage.close_book()
 
     def _changed(self, lease: "Lease") -> None:
         for news in self._woken.get(lease.limit.id, ()):
