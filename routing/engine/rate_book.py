@@ -81,7 +81,9 @@ def _not_used(taken: list[Taken], units: int) -> None:
 
 
 def room(leases: Sequence[Lease]) -> int:
-    """Return how many units of each of these leases may be taken ahead."""
+    """Return how many units of each of them may be taken ahead: none while somebody waits."""
+    if any(lease.waiting for lease in leases):
+        return 0
     return min([lease.held for lease in leases], default=WITHOUT_END) // PART
 
 

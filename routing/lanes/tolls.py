@@ -81,7 +81,7 @@ class Passage:
         self.no_book_until = now + BOOK_S
         if not self.timed or not self._renewed(now):
             return False
-        self.book = booked(self.requests, self.tokens, tokens, now + BOOK_S, hurry)
+        self.book = booked(self.requests, self.tokens, tokens, self.until, hurry)
         return self.book is not None
 
     def close_book(self) -> None:
@@ -131,6 +131,7 @@ class Tolls:
         self._keeper, self._clock = keeper, clock
         self._limits: dict[tuple[str, str], tuple[Limit, ...]] = {}
         self._passages: dict[tuple[str, str], Passage] = {}
+        self._booked: set[Passage] = set()  # whose book may be open
         self._woken: dict[str, set[asyncio.Event]] = {}
         keeper.changed = self._changed
 
@@ -175,7 +176,7 @@ class Tolls:
         passage = self.passage(tenant, key)
         if passage is None:
             return None
-        now, book = self._clock(), passage.book
+        now, book, hurry = self._clock(), passage.book, self._keeper.hurry
         permits = stream and passage.streams
         if book is not None and not permits:
             if book.take(tokens, now):
@@ -183,17 +184,29 @@ class Tolls:
             passage.close_book()
         if not passage.is_open(tokens, now, stream=stream):
             await self._wait(passage, tokens, stream=stream)
-        hurry = self._keeper.hurry
-        if now >= passage.no_book_until and not permits and passage.book_ahead(tokens, now, hurry):
-            asyncio.get_running_loop().call_later(BOOK_S, passage.close_book)
+        elif now >= passage.no_book_until and not permits:
+            self._book_ahead(passage, tokens, now)
         spend(passage.requests, 1, hurry)
         taken = take(passage.tokens, tokens, hurry) if tokens else []
         return Toll(taken, take(passage.streams, 1, hurry) if stream else [], hurry)
 
+    def _book_ahead(self, passage: Passage, tokens: int, now: float) -> None:
+        if passage.book_ahead(tokens, now, self._keeper.hurry):
+            self._booked.add(passage)
+            asyncio.get_running_loop().call_later(BOOK_S, passage.close_book)
+
+    def _close_books(self) -> None:
+        while self._booked:
+            self._booked.pop().close_book()
+
     def _short(
         self, passage: Passage, tokens: int, now: float, *, stream: bool
     ) -> list[tuple["Lease", int]]:
-        """Return the leases that hold too little, with how much is needed of each."""
+        """Return the leases that hold too little, with how much is needed of each.
+
+        Whatever was taken ahead is at hand again.
+        """
+        self._close_books()
         short = [(one, 1) for one in passage.requests if one.held < 1 or now >= one.until]
         if tokens:
             for one in passage.tokens:
@@ -211,7 +224,6 @@ class Tolls:
         """
         began = now = self._clock()
         looks = 0
-        self._close_books()
         while short := self._short(passage, tokens, now, stream=stream):
             for lease, units in short:
                 if lease.dry(units, now) or _too_late(lease, units, now - began, now):
@@ -240,10 +252,6 @@ class Tolls:
             for lease, units in short:
                 lease.waiting.remove(units)
                 self._woken[lease.limit.id].discard(news)
-
-    def _close_books(self) -> None:
-        for passage in self._passages.values():
-            passage.close_book()
 
     def _changed(self, lease: "Lease") -> None:
         for news in self._woken.get(lease.limit.id, ()):

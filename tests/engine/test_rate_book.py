@@ -163,6 +163,9 @@ def test_where_units_are_few_there_is_no_book() -> None:
     caller = Caller()
     most = UNITS // PART // LEAST_REQUESTS
     assert booked(caller.requests, caller.tokens, most + 1, ENDS_AT, nobody) is None
+    caller.tokens[0].waiting = [UNITS + 1]
+    assert booked(caller.requests, caller.tokens, most, ENDS_AT, nobody) is None
+    caller.tokens[0].waiting = []
     caller.requests[1].held = PART * LEAST_REQUESTS - 1
     assert booked(caller.requests, caller.tokens, most, ENDS_AT, nobody) is None
     assert [lease.out for lease in (*caller.requests, *caller.tokens)] == [0, 0, 0, 0]

@@ -126,6 +126,15 @@ async def test_who_is_short_finds_what_others_took_ahead() -> None:
     assert shared.held == 0
 
 
+async def test_what_is_taken_ahead_ends_with_its_lease() -> None:
+    tolls = two_callers()
+    a = passage(tolls, "a")
+    a.requests[0].until = time.monotonic() + BOOK_S / 5
+    await tolls.enter("t", "a", 10, stream=False)
+    assert a.book is not None
+    assert a.book.ends_at == a.requests[0].until
+
+
 async def test_streams_that_are_counted_are_counted_each() -> None:
     tolls = two_callers()
     (streams,) = passage(tolls, "a").streams
