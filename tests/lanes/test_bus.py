@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 import redis
 import redis.asyncio
 
-from routing.lanes.bus import StateBus
+from routing.lanes.bus import CLOCK_LOOKS, StateBus
 from telemetry import waiting
 from telemetry.redis_names import STATE_CHANNEL
 from telemetry.state_news import BreakerNews, EndpointNews, StateNews
@@ -79,3 +81,26 @@ async def test_without_redis_telling_never_waits_and_never_grows() -> None:
     for _ in range(5000):
         made.tell(UP)
     assert made._outbox.qsize() == 1000
+
+
+class HeldUp(redis.asyncio.Redis):
+    """A client whose connecting takes long, and whose words do now and then."""
+
+    said = 0
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.said += 1
+        # Connecting is part of the first word.
+        await asyncio.sleep(0.4 if self.said in (1, CLOCK_LOOKS) else 0)
+        return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+async def test_a_busy_machine_does_not_put_the_fleets_clock_wrong(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StateBus, "_client", lambda self: HeldUp.from_url(redis_url))
+    async with bus(redis_url, unheard) as one:
+        await subscribed(redis_url, 1)
+        with redis.Redis.from_url(redis_url) as client:
+            seconds, micros = client.time()
+        assert abs(seconds + micros / 1e6 - one.fleet_time()) < 0.1
