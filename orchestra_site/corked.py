@@ -2,7 +2,8 @@
 
 uvicorn writes the head and the body of an answer apart: two system calls and two packets for an
 answer that fits one, which was a tenth of a select-model call. It also looks at each header of
-each answer, which was a twentieth of one more: who has a whole answer at hand may write it at once.
+each answer, 442 of the 7,526 steps of a route-request with limits (`python -m benchmarks.steps` at
+`e63586a`): who has a whole answer at hand may write it at once.
 """
 
 import asyncio
