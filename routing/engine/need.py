@@ -2,8 +2,8 @@
 
 import msgspec
 
-from routing.engine.ledger import Wallet
 from routing.engine.policy import Candidate
+from routing.engine.wallet import Wallet
 
 DEFAULT_OUTPUT_TOKENS = 512
 

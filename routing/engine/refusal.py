@@ -3,12 +3,12 @@
 from routing.engine.bounds import bound_nusd
 from routing.engine.breaker import BreakerState
 from routing.engine.catalog import QUALITY_TIERS
-from routing.engine.ledger import Wallet
 from routing.engine.memory import Resident, eviction
 from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.pressure import may_load
 from routing.engine.state import HostState, OfferingState
+from routing.engine.wallet import Wallet
 
 REASONS: dict[str, str] = {
     "capability": "the model cannot do this task type",

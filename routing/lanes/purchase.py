@@ -3,9 +3,10 @@
 from routing.engine.bounds import bound_nusd
 from routing.engine.decide import Decision, decide
 from routing.engine.errors import BudgetExhausted, NoCandidate
-from routing.engine.ledger import Purse, Wallet
 from routing.engine.need import Need
+from routing.engine.purse import Purse
 from routing.engine.scoring import terms
+from routing.engine.wallet import Wallet
 from routing.lanes.runtime import Runtime
 
 

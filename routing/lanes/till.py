@@ -6,10 +6,11 @@ import msgspec
 
 from routing.engine.bounds import most_prompt_tokens, output_cap
 from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
-from routing.engine.ledger import Purse, Wallet
 from routing.engine.money import Price
 from routing.engine.need import Need
 from routing.engine.policy import Candidate
+from routing.engine.purse import Purse
+from routing.engine.wallet import Wallet
 from routing.providers.base import Usage
 
 if TYPE_CHECKING:

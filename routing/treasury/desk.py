@@ -20,8 +20,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from routing.engine.errors import BudgetUnreachable
-from routing.engine.ledger import IDLE_S, Ledger, Purse
+from routing.engine.ledger import Ledger
 from routing.engine.money import MOST_NUSD
+from routing.engine.purse import Purse
 from routing.treasury import statements
 from routing.treasury.statements import Connection
 from telemetry.redis_names import BUDGETS_CHANNEL
@@ -37,6 +38,8 @@ PATIENCE_S = 0.25
 POLL_S = 0.015
 TICK_S = 0.25
 KEEP_PACE = 0.7  # of it, each tick
+# A slice that nothing was taken from for this long is for others.
+IDLE_S = 1.5
 # Without Redis nobody can call for it: what is not used goes back at once.
 ALONE_IDLE_S = 0.05
 # Of one window, slices ahead of need are not asked for more often.

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from psycopg import AsyncConnection
 
-from routing.engine.ledger import Purse
+from routing.engine.purse import Purse
 
 Connection = AsyncConnection[tuple[Any, ...]]
 

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 )
 
 from routing.engine.catalog import BudgetSpec
-from routing.engine.ledger import Ledger, Purse
+from routing.engine.ledger import Ledger
+from routing.engine.purse import Purse
 from tests.treasury.bank import Bank, ModelBank, SqlBank
 
 DAY_S = 86_400

@@ -18,8 +18,8 @@ from routing.engine.catalog import (
     PolicyDocument,
     PriceSpec,
 )
-from routing.engine.ledger import Purse
 from routing.engine.money import MOST_NUSD
+from routing.engine.purse import Purse
 from routing.treasury import statements
 from telemetry.database import AsyncConnection
 from tests.cast import ALPHA, BETA, CATALOGUE, document, priced
