@@ -216,8 +216,9 @@ class Breaker:
     def hasten(self, now: float) -> bool:
         """Let a probe through before its time, because nobody else is left to ask.
 
-        Not within a second of the opening, nor before the upstream said. If it fails, the opening
-        is as long as the one cut short. Return True if others must know, as `ripen` does.
+        Not within a second of the opening, nor before the upstream said, nor beside a probe. If it
+        fails, the opening is as long as the one cut short. Return True if others must know, as
+        `ripen` does.
         """
         if not self._waits(now) or now - self.opened_at < LEAST_OPEN_S:
             return False
@@ -232,8 +233,10 @@ class Breaker:
         return self._held_until > now or self._live_probes(now) > 0
 
     def _waits(self, now: float) -> bool:
-        """Return True if it is open for its own time only."""
-        return self.state is BreakerState.OPEN and self.open_until > now >= self.named_until
+        """Return True if it is open for its own time only, and nobody tries already."""
+        if self.state is not BreakerState.OPEN or self._live_probes(now):
+            return False
+        return self.open_until > now >= self.named_until
 
     def _may_try(self, now: float) -> None:
         self.generation += GENERATION_STEP_S

@@ -172,6 +172,16 @@ def test_an_opening_elsewhere_is_taken_over_and_the_probe_proves_nothing() -> No
     assert breaker.begin(60.0)
 
 
+def test_nothing_is_tried_before_its_time_beside_a_probe_that_is_under_way() -> None:
+    breaker = failing(5)
+    assert breaker.begin(15.0)
+    breaker.hear(16.0, generation=0.0, open_until=60.0)
+    assert not breaker.hasten(20.0)
+    assert not breaker.ripen(20.0, seen_at=19.0)
+    breaker.abandon(15.0)
+    assert breaker.hasten(20.0)
+
+
 def test_an_echo_of_the_last_opening_leaves_the_probe_alone() -> None:
     breaker = failing(5)
     breaker.begin(15.0)
