@@ -38,20 +38,22 @@ def main() -> None:
     now = time.time()
     wallet = ledger.wallet("t", "k", "code", "", now)
     assert wallet is not None
-    purses = wallet.payers("m").purses
-    for purse in purses:
+    payers = wallet.payers("m")
+    for purse in payers.purses:
         purse.granted = 2**60
 
     def hold() -> None:
-        ledger.take(purses, 1000, 1.0)
-        ledger.settle(purses, 1000, 900)
+        if not payers.hold(1000):
+            ledger.take(payers, 1000, 1.0)
+        if not payers.settle(1000, 900):
+            ledger.settle(payers, 1000, 900)
 
     with tempfile.TemporaryDirectory() as directory:
         file = InFlight(Path(directory), "bench")
         record = RequestRecord(
             id=b"i" * 16, request_id="0" * 36, kind="route", task_type="code", priority="normal",
             created_at_us=0, selected_model="model", endpoint="endpoint", worker="web-0",
-            charges=(Charge(b"".join(purse.lease for purse in purses), 1000),),
+            charges=(Charge(payers.accounts, 1000),),
         )  # fmt: skip
         print(f"wallet of two budgets          {microseconds(wallet_of(ledger, now)):6.2f} µs")
         print(f"hold and settle, two budgets   {microseconds(hold):6.2f} µs")

@@ -47,7 +47,7 @@ async def measure(
     for _ in range(rounds):
         toll = await tolls.enter("t", "k", 600, stream=stream)
         if toll is not None:
-            toll.settle(150)
+            toll.settle(600, 150)
     took.append(time.process_time() - began)
     for told in (rate_headers, openai_headers):
         began = time.process_time()

@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Iterable
 
 from routing.engine.catalog import BudgetSpec
+from routing.engine.payers import Payers
 from routing.engine.purse import HALF_S, Purse
-from routing.engine.wallet import Ready, Wallet, applying_to, payers_of, wallet_of
+from routing.engine.wallet import Ready, Wallet, applying_to, wallet_of
 from routing.engine.windows import window_of
 
 # A window stays in memory this long after its end, for requests that began within it.
@@ -35,9 +36,11 @@ class Ledger:
         self._ready: dict[tuple[str, str, str, str], Ready] = {}
         self._tags: frozenset[str] = frozenset()
         self._retired: set[bytes] = set()
+        self._open: set[Payers] = set()  # that may have taken something ahead
 
     def bind(self, budgets: Iterable[BudgetSpec], version: int) -> None:
         """Take over an edited policy; it holds for the next hold on."""
+        self.gather()
         self.version = version
         self._budgets = {b.name: b for b in budgets if b.enabled}
         self._tags = frozenset(b.subject for b in self._budgets.values() if b.scope == "tag")
@@ -69,31 +72,54 @@ class Ledger:
             ready = self._make_ready(about, at_s)
         return wallet_of(ready) if ready.all else None
 
-    def take(self, purses: tuple[Purse, ...], nusd: int, now: float) -> bool:
-        """Hold `nusd` in every purse, or in none; return which."""
-        for purse in purses:
-            if purse.free < nusd and purse.hard:
-                return False
-        for purse in purses:
-            purse.free -= nusd
-            purse.pace += nusd
-            purse.used_at = now
-            # Half of what it is to have ahead is left.
-            if purse.free < purse.pace * HALF_S and purse.hard:
-                self.wake(purse)
-        return True
+    def take(self, payers: Payers, nusd: int, now: float) -> Purse | None:
+        """Hold `nusd` in every purse, or in none; return the first that has too little.
 
-    def settle(self, purses: tuple[Purse, ...], held: int, nusd: int) -> None:
-        """Turn a hold into a charge of `nusd`; 0 gives it back whole."""
-        if nusd > held:
-            self.overruns += 1
-            self.overrun_nusd += nusd - held
+        Of what was taken ahead for the same payers, `Payers.hold` is sooner.
+        """
+        if payers.is_open:
+            payers.put_back(now)
+        short = payers.short_of(nusd)
+        if short is not None and self._open:
+            # What others took ahead is at hand again.
+            self.gather(now)
+            short = payers.short_of(nusd)
+        if short is not None:
+            return short
+        payers.take(nusd, now)
+        if payers.take_ahead(nusd):
+            self._open.add(payers)
+        for purse in payers.purses:
+            # Half of what it is to have ahead is left.
+            if purse.hard and purse.free < purse.pace * HALF_S:
+                self.wake(purse)
+        return None
+
+    def settle(self, payers: Payers, held: int, nusd: int) -> None:
+        """Turn a hold into a charge of `nusd`; 0 gives it back whole.
+
+        While something is taken ahead, `Payers.settle` does it.
+        """
         back = held - nusd
-        for purse in purses:
+        for purse in payers.purses:
             purse.free += back
             purse.charged += nusd
             if purse.waiting and back > 0:
                 self.freed(purse)
+
+    def overrun(self, nusd: int) -> None:
+        """Count an answer that cost so much more than was held for it."""
+        self.overruns += 1
+        self.overrun_nusd += nusd
+
+    def gather(self, now: float = -math.inf) -> None:
+        """Put back what was taken ahead: purses tell then what is free, held and charged.
+
+        Nobody waits for it: who found too little has had it put back, and who waits for a purse
+        keeps others from taking of it ahead.
+        """
+        while self._open:
+            self._open.pop().put_back(now)
 
     def disbelieve(self) -> None:
         """Count an answer whose upstream claims to have used what nobody believes."""
@@ -130,6 +156,7 @@ class Ledger:
 
         What is under way is charged to the old one all the same.
         """
+        self.gather()
         purse.granted = purse.charged + purse.held
         self.drop(purse)
 
@@ -168,13 +195,13 @@ class Ledger:
         applying = applying_to(self._budgets.values(), *about)
         purses = tuple([self._purse(budget, at_s) for budget in applying.budgets])
         by_model = {
-            model: payers_of(*purses, *[self._purse(budget, at_s) for budget in budgets])
+            model: Payers(*purses, *[self._purse(budget, at_s) for budget in budgets])
             for model, budgets in applying.by_model.items()
         }
         everyone = (*purses, *(p for some in by_model.values() for p in some.purses))
         ends = [p.window.ends_at for p in everyone if p.window.ends_at is not None]
         ready = Ready(
-            payers=payers_of(*purses),
+            payers=Payers(*purses),
             by_model=by_model,
             all=tuple(dict.fromkeys(everyone)),
             starts_at=max((p.window.starts_at for p in everyone), default=-math.inf),

@@ -99,6 +99,16 @@ class Purse:
     def over(self) -> bool:
         return self.spent_seen >= self.limit
 
+    @property
+    def prefers_free(self) -> bool:
+        """Return True if models that cost nothing stand in where it is used up."""
+        return self.budget.when_exhausted == "prefer_free"
+
+    @property
+    def troubled(self) -> bool:
+        """Return True if requests must look at it before they choose a model."""
+        return self.short is not None or (not self.hard and self.over and self.prefers_free)
+
     def lacks(self, nusd: int) -> bool:
         """Return True if so much is not free here, and PostgreSQL had no more."""
         if not self.hard or self.short is None:

@@ -8,7 +8,6 @@ from routing.engine.need import Need
 from routing.engine.policy import Candidate
 from routing.engine.pressure import may_load
 from routing.engine.state import HostState, OfferingState
-from routing.engine.wallet import Wallet
 
 REASONS: dict[str, str] = {
     "capability": "the model cannot do this task type",
@@ -46,8 +45,12 @@ def rejection(candidate: Candidate, offering: OfferingState, need: Need, now: fl
         return refused
     if need.cost_limit_nusd is not None and (refused := _cost_refusal(candidate, need)):
         return refused
-    if need.wallet is not None and (refused := _budget_refusal(candidate, need, need.wallet)):
-        return refused
+    wallet, price = need.wallet, candidate.price
+    # Where nothing is short, whatever has a price can be paid.
+    if wallet is not None and (price is None or not wallet.easy):
+        bound = bound_nusd(candidate, need)
+        if refused := wallet.refuses(candidate.id, candidate.model_name, bound):
+            return refused
     if candidate.id in need.exclude:
         return "excluded"
     return ""
@@ -89,13 +92,6 @@ def _cost_refusal(candidate: Candidate, need: Need) -> str:
     if bound is None:
         return "price_unknown"
     return "cost_limit" if bound > (need.cost_limit_nusd or 0) else ""
-
-
-def _budget_refusal(candidate: Candidate, need: Need, wallet: Wallet) -> str:
-    price, model = candidate.price, candidate.model_name
-    if price is not None and wallet.easy:
-        return ""
-    return wallet.refuses(candidate.id, model, bound_nusd(candidate, need))
 
 
 def detail(reason: str, candidate: Candidate, offering: OfferingState, need: Need) -> str:

@@ -5,18 +5,8 @@ from collections.abc import Iterable
 import msgspec
 
 from routing.engine.catalog import BudgetSpec
+from routing.engine.payers import Payers
 from routing.engine.purse import Purse
-
-
-class Payers(msgspec.Struct, frozen=True, gc=False):
-    """The purses that a call is paid from, and whose charge it is in each."""
-
-    purses: tuple[Purse, ...]
-    accounts: bytes
-
-
-def payers_of(*purses: Purse) -> Payers:
-    return Payers(purses, b"".join([purse.account for purse in purses]))
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):
@@ -93,7 +83,7 @@ class Wallet(msgspec.Struct):
     def narrow(self, purse: Purse) -> None:
         """Go on as the budget that is short wants it: with free models only, or with none."""
         self.easy = False
-        if _prefers_free(purse):
+        if purse.prefers_free:
             self.free_only = True
         else:
             self.strict = True
@@ -102,13 +92,11 @@ class Wallet(msgspec.Struct):
 def wallet_of(ready: Ready) -> Wallet:
     """Return a wallet that knows which of its purses are short, or used up."""
     wallet = Wallet(ready)
+    if ready.payers.is_open and not ready.by_model:
+        return wallet
     for purse in ready.all:
-        if purse.short is not None:
+        if purse.troubled:
             wallet.easy = False
-        elif not purse.hard and purse.over and _prefers_free(purse):
-            wallet.free_only, wallet.easy = wallet.free_only or purse in ready.payers.purses, False
+            if purse.short is None and purse in ready.payers.purses:
+                wallet.free_only = True
     return wallet
-
-
-def _prefers_free(purse: Purse) -> bool:
-    return purse.budget.when_exhausted == "prefer_free"

@@ -100,7 +100,7 @@ class Turn:
         if is_believable(self.candidate, self.job.need, prompt=prompt, output=output):
             cached = min(max(usage.cached_tokens, 0), prompt)
             return usage if cached == usage.cached_tokens else replace(usage, cached_tokens=cached)
-        if self.tab is not None and self.tab.purses:
+        if self.tab is not None and self.tab.payers is not None:
             self.tab.seen = -1
             self.runtime.ledger.disbelieve()
             self.runtime.overruns.incredible(self.candidate)
@@ -293,12 +293,15 @@ async def _paid(
     if wallet is None:
         return None
     tab = tab_for(candidate, job.need, wallet, more_prompt)
-    if tab.purses:
-        if not runtime.ledger.take(tab.purses, tab.bound_nusd, runtime.clock()):
-            await lease_for(runtime, wallet, tab, at_once=at_once)
+    payers, bound = tab.payers, tab.bound_nusd
+    if payers is not None:
+        if not payers.hold(bound):
+            short = runtime.ledger.take(payers, bound, runtime.clock())
+            if short is not None:
+                await lease_for(runtime, wallet, tab, payers, short, at_once=at_once)
         if job.insure is not None:
             try:
-                job.insure(candidate, tab)
+                job.insure(candidate, tab, payers)
             except SpoolError as exc:
                 runtime.release(tab)
                 logger.error("What a call may cost could not be kept: %s", exc)

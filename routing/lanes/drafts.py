@@ -1,6 +1,6 @@
 """What calls leave if this process dies with them, encoded once for all calls alike."""
 
-from routing.engine.need import Need
+from routing.engine.payers import Payers
 from routing.engine.policy import Candidate
 from telemetry.record import Charge, RequestKind, RequestRecord
 from telemetry.spool.inflight import template
@@ -11,42 +11,33 @@ LOST_STATUS = 500
 MOST_KEPT = 4096
 
 
+# By whom it is paid; who is called, who was chosen; kind, whether it is streamed; and of the need,
+# tenant, key, task, priority and tag.
+Alike = tuple[Payers, Candidate, Candidate, RequestKind, bool, str, str, str, str, str]
+
+
 class Drafts:
     """The templates of one worker's calls, for as long as its policy is the same."""
 
-    __slots__ = ("_kept", "_worker")
+    __slots__ = ("_kept", "_worker", "get")
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
-        self._kept: dict[tuple[object, ...], bytes] = {}
+        self._kept: dict[Alike, bytes] = {}
+        self.get = self._kept.get
 
     def clear(self) -> None:
         self._kept.clear()
 
-    def template(
-        self,
-        kind: RequestKind,
-        need: Need,
-        candidate: Candidate,
-        chosen: Candidate,
-        accounts: bytes,
-        *,
-        stream: bool,
-    ) -> bytes:
-        """Return what a call to `candidate` leaves; raises SpoolUnavailable."""
-        alike = (
-            need.tenant, need.key, need.tag, need.task, need.priority, kind, stream,
-            candidate.id, chosen.model_name, accounts,
-        )  # fmt: skip
-        found = self._kept.get(alike)
-        if found is not None:
-            return found
+    def make(self, alike: Alike) -> bytes:
+        """Return what calls like these leave, for `get` to find; raises SpoolUnavailable."""
+        payers, candidate, chosen, kind, stream, tenant, key, task, priority, tag = alike
         record = RequestRecord(
             id=b"",
             request_id="",
             kind=kind,
-            task_type=need.task,
-            priority=need.priority,
+            task_type=task,
+            priority=priority,
             created_at_us=0,
             selected_model=candidate.model_name,
             endpoint=candidate.endpoint_name,
@@ -59,10 +50,10 @@ class Drafts:
             stream=stream,
             simulated=candidate.endpoint.simulated,
             worker=self._worker,
-            tenant=need.tenant,
-            key=need.key,
-            tag=need.tag,
-            charges=(Charge(accounts, 0),),
+            tenant=tenant,
+            key=key,
+            tag=tag,
+            charges=(Charge(payers.accounts, 0),),
         )
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()

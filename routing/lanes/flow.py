@@ -144,7 +144,9 @@ class Flow:
     def _outruns(self, piece: Piece) -> bool:
         """Return True if more came than was asked and is paid for, of an answer that goes on."""
         tab = self.turn.tab
-        if tab is None or not tab.purses or piece.finish_reason or self._finished_at is not None:
+        if tab is None or tab.payers is None:
+            return False
+        if piece.finish_reason or self._finished_at is not None:
             return False
         self._pieces_told += 1
         return self._pieces_told >= output_cap(self.candidate, self.turn.job.need) + CUT_AFTER

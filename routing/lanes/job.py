@@ -9,6 +9,7 @@ from routing.engine.decide import Decision
 from routing.engine.errors import ProviderError, RefusedByUpstream
 from routing.engine.hedging import HedgeBudget
 from routing.engine.need import Need
+from routing.engine.payers import Payers
 from routing.engine.policy import Candidate
 from routing.lanes.till import Tab
 from routing.providers.base import Call
@@ -20,7 +21,7 @@ TIMER_GRAIN_S = 0.002
 OnWait = Callable[[int, int], None]  # position, expected wait in ms
 CallFor = Callable[[Candidate], Call]
 # Keeps what a call leaves if this process dies while it is made; raises SpoolUnavailable.
-Insure = Callable[[Candidate, Tab], None]
+Insure = Callable[[Candidate, Tab, Payers], None]
 
 
 class Trail(msgspec.Struct):

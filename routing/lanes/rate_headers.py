@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from routing.engine.errors import RateLimited
 
 if TYPE_CHECKING:
+    from routing.engine.rate_book import Book
     from routing.engine.rate_lease import Lease
     from routing.lanes.tolls import Passage
 
@@ -32,34 +33,43 @@ OPENAI_LINES = (
 class Told:
     """Which limits a caller is told of, and in which lines, until they are looked for again."""
 
-    __slots__ = ("leases", "lines", "look_at", "nearest")
+    __slots__ = ("base", "book", "leases", "lines", "look_at", "nearest", "of_tokens")
 
     def __init__(self) -> None:
         self.look_at = -math.inf
+        self.book: Book | None = None  # that was open then
+        self.base = 0  # what was left of the nearest, without what the book had
         self.leases: tuple[Lease, ...] = ()  # the nearest of each kind
         self.nearest = 0  # which of them is the nearest of all
+        self.of_tokens = False  # the nearest is of tokens
         self.lines = b""
 
     def look(self, passage: "Passage", now: float, *kinds: "tuple[Lease, ...]") -> None:
         """Look for the nearest of each kind."""
-        self.look_at = now + LOOK_EVERY_S
+        self.look_at, self.book = now + LOOK_EVERY_S, passage.book
         found = [one for leases in kinds if (one := _nearest(passage, leases, now))]
         self.leases = tuple([lease for _, lease in found])
         if found:
             self.nearest = min(range(len(found)), key=lambda n: found[n][0])
-            most = self.leases[self.nearest].limit.most
-            self.lines = LINES % (most, passage.policy.encode())
+            lease = self.leases[self.nearest]
+            self.base, self.of_tokens = lease.left(now), lease.unit == "tokens"
+            self.lines = LINES % (lease.limit.most, passage.policy.encode())
 
 
 def rate_headers(passage: "Passage", now: float) -> bytes:
     """Return the header lines for a caller with limits by the minute or day; none for others."""
-    told = passage.native
-    if now >= told.look_at:
+    told, book = passage.native, passage.book
+    if now >= told.look_at or book is not told.book:
         told.look(passage, now, passage.timed)
     if not told.leases:
         return b""
     lease = told.leases[0]
-    left = passage.left(lease, now)
+    if book is None:
+        left = lease.left(now)
+    else:
+        # While it is open, this caller's requests change nothing else.
+        ahead = book.tokens if told.of_tokens else book.requests
+        left = told.base + ahead if ahead > 0 else told.base
     return told.lines % (left, math.ceil(lease.reset_s(left)))
 
 

@@ -22,6 +22,7 @@ from routing.engine.errors import ConnectFailed, NotReady
 from routing.engine.hedging import HedgeBudget
 from routing.engine.ledger import Ledger
 from routing.engine.pace import generation_ms
+from routing.engine.payers import Payers
 from routing.engine.policy import EMPTY_POLICY, Candidate, Policy
 from routing.engine.state import EndpointState, FleetState, HostState, OfferingState
 from routing.engine.tokens import TokenRatios
@@ -135,16 +136,19 @@ class Runtime:
 
     def release(self, tab: Tab) -> None:
         """Give back what was held for a call that cost nothing."""
-        self.close_tab(tab, 0)
+        if tab.payers is not None:
+            tab.known_nusd = 0
+            self.close_tab(tab, tab.payers)
 
-    def close_tab(self, tab: Tab, nusd: int) -> None:
-        """End a hold: `nusd` of it is charged, and in a record that is kept."""
-        purses, tab.purses = tab.purses, ()
-        if not purses:
-            return
-        self.ledger.settle(purses, tab.bound_nusd, nusd)
-        if nusd > tab.bound_nusd:
-            self.overruns.costly(tab.candidate, nusd - tab.bound_nusd)
+    def close_tab(self, tab: Tab, payers: Payers) -> None:
+        """End what `payers` hold for a call: its cost is charged, and in a record that is kept."""
+        tab.payers = None
+        held, nusd = tab.bound_nusd, tab.nusd
+        if not payers.settle(held, nusd):
+            self.ledger.settle(payers, held, nusd)
+        if nusd > held:
+            self.ledger.overrun(nusd - held)
+            self.overruns.costly(tab.candidate, nusd - held)
         if tab.slot >= 0:
             self.recorder.close_slot(tab.slot)
 

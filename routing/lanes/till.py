@@ -8,6 +8,7 @@ from routing.engine.bounds import most_prompt_tokens, output_cap
 from routing.engine.errors import BudgetUnreachable, ProviderError, Unpaid, UpstreamTimeout
 from routing.engine.money import Price
 from routing.engine.need import Need
+from routing.engine.payers import Payers
 from routing.engine.policy import Candidate
 from routing.engine.purse import Purse
 from routing.engine.wallet import Wallet
@@ -28,7 +29,7 @@ def utf8_bytes(text: str) -> int:
 class Treasury(Protocol):
     """Leases money of hard budgets to this worker's ledger."""
 
-    async def hold(self, purses: tuple[Purse, ...], nusd: int) -> Purse | None:
+    async def hold(self, payers: Payers, nusd: int) -> Purse | None:
         """Hold `nusd` in every purse; return the one that cannot, for now, or None.
 
         Waits a fraction of a second at most; raises BudgetUnreachable where nobody can say.
@@ -40,8 +41,7 @@ class Tab(msgspec.Struct, gc=False):
 
     candidate: Candidate  # who is called
     price: Price | None
-    purses: tuple[Purse, ...]  # where `bound_nusd` is held; none once it is settled
-    accounts: bytes  # whose charge it is, in each of them
+    payers: Payers | None  # by whom `bound_nusd` is held; None once it is settled
     bound_nusd: int
     prompt: int  # tokens at most
     embed: bool
@@ -91,7 +91,7 @@ class Tab(msgspec.Struct, gc=False):
 def tab_for(candidate: Candidate, need: Need, wallet: Wallet, more_prompt: int) -> Tab:
     """Return the tab of a call for which nothing is held yet.
 
-    It has purses only where something is to be held; where a budget counts only other models' calls
+    It has payers only where something is to be held; where a budget counts only other models' calls
     it says what the call cost.
     """
     price, payers = candidate.price, wallet.payers(candidate.model_name)
@@ -99,42 +99,41 @@ def tab_for(candidate: Candidate, need: Need, wallet: Wallet, more_prompt: int) 
     embed, bound = need.task == "embedding", 0
     if price is not None:
         bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
-    purses = payers.purses
-    return Tab(
-        candidate, price, purses if bound else (), payers.accounts, bound, prompt, embed,
-        bool(purses),
-    )  # fmt: skip
+    limited = bool(payers.purses)
+    paying = payers if bound and limited else None
+    return Tab(candidate, price, paying, bound, prompt, embed, limited)
 
 
-async def lease_for(runtime: "Runtime", wallet: Wallet, tab: Tab, *, at_once: bool) -> None:
+async def lease_for(
+    runtime: "Runtime", wallet: Wallet, tab: Tab, payers: Payers, short: Purse, *, at_once: bool
+) -> None:
     """Hold what a tab may come to where this worker has not enough of it. Raises Unpaid, NotReady.
 
-    With `at_once`, nothing is lost by going without.
+    `short` has too little now. With `at_once`, nothing is lost by going without.
     """
     candidate, bound = tab.candidate, tab.bound_nusd
-    short = await _short(runtime, tab.purses, bound, at_once=at_once)
-    if short is None:
-        return
+    if not short.lacks(bound):
+        still = await _leased(runtime, payers, bound, short, at_once=at_once)
+        if still is None:
+            return
+        short = still
     if not at_once:
         wallet.refuse(candidate.id, short)
         wallet.narrow(short)
     raise Unpaid(candidate.endpoint_name, short.shortage(bound, runtime.wall()))
 
 
-async def _short(
-    runtime: "Runtime", purses: tuple[Purse, ...], bound: int, *, at_once: bool
+async def _leased(
+    runtime: "Runtime", payers: Payers, bound: int, short: Purse, *, at_once: bool
 ) -> Purse | None:
     """Return the purse that cannot pay, after asking for more; None once all of them have.
 
     Raises BudgetUnreachable where nobody can say and nothing free may stand in.
     """
-    short = next(purse for purse in purses if purse.hard and purse.free < bound)
-    if short.lacks(bound):
-        return short
     try:
         if runtime.treasury is None:
             raise BudgetUnreachable(short.budget.name)
-        return await runtime.treasury.hold(purses, bound)
+        return await runtime.treasury.hold(payers, bound)
     except BudgetUnreachable:
         # A second attempt beside the first is done without.
         if not at_once and short.budget.when_exhausted != "prefer_free":

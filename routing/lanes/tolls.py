@@ -104,24 +104,11 @@ class Toll:
     def __init__(self, tokens: "list[Taken]", permits: "list[Taken]", hurry: "Hurry") -> None:
         self._tokens, self._permits, self._hurry = tokens, permits, hurry
 
-    def settle(self, tokens: int) -> None:
-        """Give back what was not used, and owe what was used beyond the estimate."""
-        settle(self._tokens, tokens, self._hurry)
+    def settle(self, taken: int, spent: int) -> None:
+        """Give back what was not spent of the estimate that was taken, and owe what is beyond."""
+        settle(self._tokens, spent, self._hurry)
         if self._permits:
             settle(self._permits, 0, self._hurry)
-
-
-class Ticket:
-    """What one request has taken of a book; `settle` ends it, once."""
-
-    __slots__ = ("_book", "_tokens")
-
-    def __init__(self, book: "Book", tokens: int) -> None:
-        self._book, self._tokens = book, tokens
-
-    def settle(self, tokens: int) -> None:
-        """Give back what was not used, and owe what was used beyond the estimate."""
-        self._book.settle(self._tokens, tokens)
 
 
 class Tolls:
@@ -168,9 +155,10 @@ class Tolls:
 
     async def enter(
         self, tenant: str, key: str, tokens: int, *, stream: bool
-    ) -> Toll | Ticket | None:
+    ) -> Toll | Book | None:
         """Take what one request needs, `tokens` by estimate; None where nothing is limited.
 
+        What it returns is to be settled, once, with the estimate and with what was used.
         Raises RateLimited. Waits only where a lease is dry.
         """
         passage = self.passage(tenant, key)
@@ -180,7 +168,7 @@ class Tolls:
         permits = stream and passage.streams
         if book is not None and not permits:
             if book.take(tokens, now):
-                return Ticket(book, tokens)
+                return book
             passage.close_book()
         if not passage.is_open(tokens, now, stream=stream):
             await self._wait(passage, tokens, stream=stream)

@@ -29,9 +29,8 @@ async def decide_in_time(runtime: Runtime, exchange: Exchange, asked_ms: int | N
     and as `engine.decide` does; without asking, at once.
     """
     need = exchange.need
-    exchange.toll = await runtime.tolls.enter(
-        need.tenant, need.key, exchange.tokens_to_take(), stream=exchange.stream
-    )
+    tokens = exchange.taken_tokens = exchange.tokens_to_take()
+    exchange.toll = await runtime.tolls.enter(need.tenant, need.key, tokens, stream=exchange.stream)
     began = runtime.clock()
     end = began + (asked_ms or 0) / 1000
     deadline = began + runtime.policy.profiles[need.priority].deadline_ms / 1000

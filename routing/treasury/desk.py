@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from routing.engine.errors import BudgetUnreachable
 from routing.engine.ledger import Ledger
 from routing.engine.money import MOST_NUSD
+from routing.engine.payers import Payers
 from routing.engine.purse import Purse
 from routing.treasury import statements
 from routing.treasury.statements import Connection
@@ -102,15 +103,14 @@ class Desk:
         self._due[purse.lease] = purse
         self._woken.set()
 
-    async def hold(self, purses: tuple[Purse, ...], nusd: int) -> Purse | None:
+    async def hold(self, payers: Payers, nusd: int) -> Purse | None:
         """Hold `nusd` in every purse; return the one that cannot, or None.
 
         Raises BudgetUnreachable.
         """
         began = self._clock()
         end = began + self._patience_s
-        while not self.ledger.take(purses, nusd, self._clock()):
-            short = next(p for p in purses if p.hard and p.free < nusd)
+        while (short := self.ledger.take(payers, nusd, self._clock())) is not None:
             if short.lacks(nusd):
                 return short
             left_s = end - self._clock()
@@ -133,6 +133,7 @@ class Desk:
                         await self._woken.wait()
                 self._woken.clear()
                 now = self._clock()
+                self.ledger.gather(now)
                 if now >= tick_at:
                     tick_at = now + TICK_S
                     await self._tick(now)
@@ -148,6 +149,7 @@ class Desk:
         for filler in self._fillers.values():
             filler.cancel()
         with contextlib.suppress(*AWAY):
+            self.ledger.gather()
             async with asyncio.timeout(0.5):
                 for purse in list(self.ledger.purses.values()):
                     await self._give_back(purse)
@@ -322,6 +324,7 @@ class Desk:
                 self._see(looked, await statements.standing(connection, looked))
 
     def _see(self, purses: list[Purse], rows: dict[bytes, tuple[int, ...]]) -> None:
+        self.ledger.gather(self._clock())
         for purse in purses:
             if (row := rows.get(purse.window.id)) is None:
                 continue
@@ -369,6 +372,7 @@ class Desk:
             connection = await self._connected()
             async with asyncio.timeout(STATEMENT_S):
                 await self._be_sure(connection, purse)
+                self.ledger.gather(self._clock())
                 if purse.free <= 0:
                     return
                 purse.granted = keep = purse.charged + purse.held
@@ -446,6 +450,7 @@ class Desk:
 
     def _hear(self, data: bytes) -> None:
         purse = self.ledger.of_window(data[:16])
+        self.ledger.gather(self._clock())
         if purse is None or data[16:] == purse.lease or purse.free <= 0:
             return
         # Two that are short of each other's: the one with the smaller lease is served first.

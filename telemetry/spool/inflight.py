@@ -32,6 +32,7 @@ HEAD = struct.Struct(">?xH16sqqq")
 MOST_TEMPLATE_BYTES = SLOT_BYTES - HEAD.size
 SLOTS_AT_ONCE = 512
 MOST_SLOTS = 65536
+_fill = HEAD.pack_into
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(RequestRecord).decode
 
@@ -41,10 +42,11 @@ class InFlight:
 
     def __init__(self, directory: Path, holder: str) -> None:
         self.path = directory / f"{holder}{INFLIGHT_SUFFIX}"
-        self._count = 0
+        self._size = 0
+        # A slot is known by where it begins.
         self._free: list[int] = []
-        self._templates: list[bytes] = []  # by slot, the one that it holds
-        self._map: mmap.mmap | None = None
+        self._templates: dict[int, bytes] = {}  # by slot, the one that it holds
+        self._map: mmap.mmap | bytearray = bytearray()  # empty until the first call, and at the end
         unlocked = self.path.with_suffix(".new")
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -62,51 +64,53 @@ class InFlight:
 
         It may cost `nusd`, charged to each account that the template names.
         """
-        data = self._map if self._free and self._map is not None else self._grow()
-        slot = self._free.pop()
-        at = slot * SLOT_BYTES
-        HEAD.pack_into(data, at, False, len(template), id_, created_at_us, prompt_tokens, nusd)
+        free = self._free or self._grow()
+        slot, data = free.pop(), self._map
+        _fill(data, slot, False, len(template), id_, created_at_us, prompt_tokens, nusd)
         if self._templates[slot] is not template:
-            data[at + HEAD.size : at + HEAD.size + len(template)] = template
+            at = slot + HEAD.size
+            data[at : at + len(template)] = template
             self._templates[slot] = template
-        data[at] = 1
+        data[slot] = 1
         return slot
 
     def close_slot(self, slot: int) -> None:
         """Forget what a slot holds: its request has a record, or cost nothing."""
-        if self._map is not None:
-            self._map[slot * SLOT_BYTES] = 0
+        data = self._map
+        if data:
+            data[slot] = 0
             self._free.append(slot)
 
     def close(self) -> None:
         """Give the file up; whoever ships the spool removes it."""
-        if self._map is not None:
+        if isinstance(self._map, mmap.mmap):
             self._map.close()
-            self._map = None
+        self._map = bytearray()
+        self._free.clear()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
-    def _grow(self) -> mmap.mmap:
-        """Return the map with more slots in it."""
-        count = self._count + SLOTS_AT_ONCE
-        if self._file < 0 or count > MOST_SLOTS:
+    def _grow(self) -> list[int]:
+        """Make more slots; return those that are free."""
+        before, size = self._size, self._size + SLOTS_AT_ONCE * SLOT_BYTES
+        if self._file < 0 or size > MOST_SLOTS * SLOT_BYTES:
             raise SpoolUnavailable("Too many paid calls are under way in this process.")
-        size = count * SLOT_BYTES
         try:
             # Allocated, not only declared: writing to a hole of a full disk kills the process.
             os.posix_fallocate(self._file, 0, size)
-            if self._map is None:
-                self._map = mmap.mmap(self._file, size)
-            else:
+            if isinstance(self._map, mmap.mmap):
                 self._map.resize(size)
+            else:
+                self._map = mmap.mmap(self._file, size)
         except OSError as exc:
             raise SpoolUnavailable(f"Cannot extend {self.path}: {exc.strerror}.") from exc
         # The first ones last: a slot just used is in the processor's cache.
-        self._free = list(range(count - 1, self._count - 1, -1)) + self._free
-        self._templates += [b""] * SLOTS_AT_ONCE
-        self._count = count
-        return self._map
+        new = range(size - SLOT_BYTES, before - SLOT_BYTES, -SLOT_BYTES)
+        self._free = [*new, *self._free]
+        self._templates |= dict.fromkeys(new, b"")
+        self._size = size
+        return self._free
 
 
 def template(record: RequestRecord) -> bytes:

@@ -50,7 +50,7 @@ class Worker:
             self.waited_s.append(time.monotonic() - began)
         self.passed += 1
         if toll is not None and not stream:
-            toll.settle(tokens)
+            toll.settle(tokens, tokens)
         return True
 
     @property
@@ -131,7 +131,7 @@ async def test_permits_are_shared(redis_url: str) -> None:
         tolls = [await a.tolls.enter("t", "k", 0, stream=True) for _ in range(2)]
         assert await b.ask(stream=True)
         assert not await b.ask(stream=True)
-        tolls[0].settle(0)  # type: ignore[union-attr]
+        tolls[0].settle(0, 0)  # type: ignore[union-attr]
         await asyncio.sleep(0.06)
         assert await b.ask(stream=True)
         assert not await a.ask(stream=True)

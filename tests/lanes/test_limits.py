@@ -122,7 +122,7 @@ async def test_who_used_more_than_estimated_waits_until_it_is_repaid(
     assert passage is not None
     toll = await stage.runtime.tolls.enter("acme", "ci", 5, stream=False)
     assert toll is not None
-    toll.settle(200)
+    toll.settle(5, 200)
     heard = await post(stage, CHAT, TALK | {"max_tokens": 1})
     assert heard.status == 429
     assert int(heard.headers["retry-after"]) > 100
@@ -149,6 +149,6 @@ async def test_streams_are_permits_that_come_back(
     assert refused.headers["retry-after"] == "1"
     assert (await post(stage, path, body | {"stream": False})).status == 200
     assert toll is not None
-    toll.settle(0)
+    toll.settle(0, 0)
     for _ in range(3):
         assert (await post(stage, path, body)).status == 200

@@ -90,7 +90,7 @@ async def test_units_are_taken_ahead_for_a_moment() -> None:
     assert [lease.held for lease in a.timed] == held
     for toll in under_way[:5]:
         assert toll is not None
-        toll.settle(4)
+        toll.settle(10, 4)
     # Long before any lease is told to Redis again.
     await asyncio.sleep(2 * BOOK_S)
     assert a.book is None
@@ -98,7 +98,7 @@ async def test_units_are_taken_ahead_for_a_moment() -> None:
     assert [lease.held for lease in a.tokens] == [PLENTY - 5 * 4 - 16 * 10]
     for toll in under_way[5:]:
         assert toll is not None
-        toll.settle(10)
+        toll.settle(10, 10)
     assert [(lease.held, lease.out) for lease in a.tokens] == [(PLENTY - 5 * 4 - 16 * 10, 0)]
 
 
@@ -146,7 +146,7 @@ async def test_streams_that_are_counted_are_counted_each() -> None:
     assert streams.held == 7
     for toll in tolled:
         assert toll is not None
-        toll.settle(10)
+        toll.settle(10, 10)
     assert streams.held == 10
 
 

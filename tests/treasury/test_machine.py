@@ -23,8 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from routing.engine import payers
 from routing.engine.catalog import BudgetSpec
 from routing.engine.ledger import Ledger
+from routing.engine.payers import Payers
 from routing.engine.purse import Purse
 from tests.treasury.bank import Bank, ModelBank, SqlBank
 
@@ -37,8 +39,12 @@ numbers = st.integers(0, 10**6)
 @dataclass
 class CallUnderWay:
     id: int
-    purses: tuple[Purse, ...]
+    payers: Payers
     bound: int
+
+    @property
+    def purses(self) -> tuple[Purse, ...]:
+        return self.payers.purses
 
 
 @dataclass
@@ -48,6 +54,7 @@ class Process:
     holder: str
     ledger: Ledger
     calls: list[CallUnderWay] = field(default_factory=list)
+    payers: set[Payers] = field(default_factory=set)  # that a call was paid by
 
 
 Record = tuple[int, dict[bytes, int]]  # id, charges
@@ -150,11 +157,15 @@ class Money(RuleBasedStateMachine):
         ledger = process.ledger
         wallet = ledger.wallet(tenant, "", "code", "", max(0.0, self.now_s - late))
         assert wallet is not None
-        purses = wallet.payers("m").purses
-        for purse in purses:
-            self._grant(process, purse, nusd, ahead, lost=lost)
-        if ledger.take(purses, nusd, self.now_s):
-            process.calls.append(CallUnderWay(next(self.ids), purses, nusd))
+        paying = wallet.payers("m")
+        process.payers.add(paying)
+        if not paying.hold(nusd):
+            ledger.gather(self.now_s)
+            for purse in paying.purses:
+                self._grant(process, purse, nusd, ahead, lost=lost)
+            if ledger.take(paying, nusd, self.now_s) is not None:
+                return
+        process.calls.append(CallUnderWay(next(self.ids), paying, nusd))
 
     @rule(who=st.integers(0, WORKERS - 1), which=numbers, part=st.integers(0, 100))
     def answer(self, who: int, which: int, part: int) -> None:
@@ -165,11 +176,19 @@ class Money(RuleBasedStateMachine):
         nusd = call.bound * part // 100
         # First the record, then the memory: as the lane does it.
         self.spool.append((call.id, {p.account: nusd for p in call.purses} if nusd else {}))
-        process.ledger.settle(call.purses, call.bound, nusd)
+        if not call.payers.settle(call.bound, nusd):
+            process.ledger.settle(call.payers, call.bound, nusd)
 
-    @rule(who=st.integers(0, WORKERS - 1), twice=st.booleans())
-    def give_back(self, who: int, twice: bool) -> None:
+    @rule(who=st.integers(0, WORKERS - 1))
+    def gather(self, who: int) -> None:
+        """What was taken ahead is put back, as before every look at the purses."""
+        self.processes[who].ledger.gather(self.now_s)
+
+    @rule(who=st.integers(0, WORKERS - 1), twice=st.booleans(), gathered=st.booleans())
+    def give_back(self, who: int, twice: bool, gathered: bool) -> None:
         """Slack goes back, when idle or called for; asking twice gives it once."""
+        if gathered:
+            self.gather(who)
         for purse in self.processes[who].ledger.purses.values():
             for _ in range(1 + twice):
                 self._give_back(purse)
@@ -247,6 +266,7 @@ class Money(RuleBasedStateMachine):
     def wait(self, hours: int) -> None:
         self.now_s += hours * 3600
         for process in self.processes:
+            process.ledger.gather(self.now_s)
             for purse in process.ledger.over_for_good(self.now_s):
                 self._give_back(purse)
                 process.ledger.drop(purse)
@@ -289,9 +309,11 @@ class Money(RuleBasedStateMachine):
         for process in self.processes:
             for purse in process.ledger.purses.values():
                 assert purse.free >= 0 or not purse.hard
-                assert purse.held == sum(
+                ahead = sum(p.ahead + p.charged for p in process.payers if purse in p.purses)
+                assert purse.held - ahead == sum(
                     c.bound for c in process.calls if any(p is purse for p in c.purses)
                 )
+                assert all(p.ahead >= 0 for p in process.payers)
                 if purse.granted:
                     assert purse.granted <= leases[purse.lease][0]
 
@@ -306,6 +328,13 @@ class Money(RuleBasedStateMachine):
         assert all(leased == 0 for _, _, leased in self.bank.standing().values())
         self.never_over()
         self.the_books_agree()
+
+
+@pytest.fixture(autouse=True)
+def always_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take money ahead even of budgets as small as these."""
+    monkeypatch.setattr(payers, "PART", 2)
+    monkeypatch.setattr(payers, "LEAST_CALLS", 1)
 
 
 def test_whatever_happens_the_limit_holds_and_nothing_stays_held() -> None:

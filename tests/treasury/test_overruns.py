@@ -107,7 +107,7 @@ async def test_workers_tell_what_they_counted(
         plane(redis_url, tmp_path, "web-1") as two,
     ):
         for made, beyond in ((one, 5), (one, 2), (two, 1)):
-            made.runtime.ledger.settle((), 0, beyond)
+            made.runtime.ledger.overrun(beyond)
         await soon(lambda: overruns(told().values())["count"] == 3, 5)
         assert overruns(told().values())["overrunUsd"] == 8e-9
         first = {worker: news.at for worker, news in told().items()}
