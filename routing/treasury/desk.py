@@ -133,7 +133,6 @@ class Desk:
                         await self._woken.wait()
                 self._woken.clear()
                 now = self._clock()
-                self.ledger.gather(now)
                 if now >= tick_at:
                     tick_at = now + TICK_S
                     await self._tick(now)
@@ -149,7 +148,6 @@ class Desk:
         for filler in self._fillers.values():
             filler.cancel()
         with contextlib.suppress(*AWAY):
-            self.ledger.gather()
             async with asyncio.timeout(0.5):
                 for purse in list(self.ledger.purses.values()):
                     await self._give_back(purse)
@@ -289,6 +287,7 @@ class Desk:
 
     async def _tick(self, now: float) -> None:
         ledger = self.ledger
+        ledger.gather(now)
         ledger.slow_down(KEEP_PACE)
         idle_s = IDLE_S if self._hears else ALONE_IDLE_S
         for purse in ledger.purses.values():
@@ -450,7 +449,6 @@ class Desk:
 
     def _hear(self, data: bytes) -> None:
         purse = self.ledger.of_window(data[:16])
-        self.ledger.gather(self._clock())
         if purse is None or data[16:] == purse.lease or purse.free <= 0:
             return
         # Two that are short of each other's: the one with the smaller lease is served first.

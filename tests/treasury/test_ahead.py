@@ -1,0 +1,101 @@
+"""Money that a worker took ahead for its next calls is there for others, and is given back."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from routing.engine.payers import Payers
+from routing.engine.purse import Purse
+from routing.treasury import desk
+from telemetry.database import AsyncConnection
+from tests.fixtures_engines import SimulatedHost
+from tests.treasury.fleet import Worker, budget, each, fleet, limited, ship, standing
+
+DOLLAR = 10**9
+COST = DOLLAR // 10_000
+
+
+async def plenty(worker: Worker) -> tuple[Payers, Purse]:
+    """Have a worker lease for a fast pace, and take a part of it ahead; return who pays."""
+    assert (await worker.ask()).status == 200
+    ledger = worker.stage.runtime.ledger
+    (purse,) = ledger.purses.values()
+    purse.pace = DOLLAR / 2
+    async with asyncio.timeout(5):
+        while purse.free < DOLLAR // 50:
+            worker.desk.wake(purse)
+            await asyncio.sleep(0.03)
+    purse.pace = 0.0
+    paying = payers(worker)
+    assert ledger.take(paying, COST, time.monotonic()) is None
+    assert paying.ahead > 0
+    assert paying.settle(COST, 0)
+    return paying, purse
+
+
+def payers(worker: Worker) -> Payers:
+    wallet = worker.stage.runtime.ledger.wallet("", "", "completion", "", time.time())
+    assert wallet is not None
+    return wallet.payers("alpha:1b")
+
+
+async def test_who_is_short_gets_what_another_took_ahead(
+    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+) -> None:
+    policy = limited(host.url, [budget("1")], each("0.0001"))
+    async with fleet(tmp_path, 2, policy, redis_url) as (one, two):
+        paying, purse = await plenty(one)
+        left = DOLLAR - COST
+        assert await two.desk.hold(payers(two), left) is None
+        assert (paying.ahead, purse.free, purse.charged) == (0, 0, COST)
+        assert (await one.ask()).status == 402
+        two.stage.runtime.ledger.settle(payers(two), left, 0)
+    await ship(tmp_path)
+    assert await standing(database) == (DOLLAR, COST, 0)
+
+
+async def test_a_worker_that_stops_gives_it_back(
+    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+) -> None:
+    policy = limited(host.url, [budget("1")], each("0.0001"))
+    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+        await plenty(worker)
+    # Before anybody looks for what the dead have left.
+    assert await standing(database) == (DOLLAR, 0, COST)
+    await ship(tmp_path)
+    assert await standing(database) == (DOLLAR, COST, 0)
+
+
+async def test_what_idles_is_given_back(
+    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+) -> None:
+    policy = limited(host.url, [budget("1")], each("0.0001"))
+    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+        _, purse = await plenty(worker)
+        await ship(tmp_path)
+        async with asyncio.timeout(10):
+            while purse.granted != purse.charged:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert await standing(database) == (DOLLAR, COST, 0)
+
+
+async def test_what_is_used_from_what_is_ahead_does_not_idle(
+    database: AsyncConnection,
+    redis_url: str,
+    host: SimulatedHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(desk, "IDLE_S", 0.6)
+    policy = limited(host.url, [budget("1")], each("0.0001"))
+    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+        paying, purse = await plenty(worker)
+        granted, end = purse.granted, time.monotonic() + 1.5
+        while time.monotonic() < end:
+            if not paying.hold(COST):
+                assert worker.stage.runtime.ledger.take(paying, COST, time.monotonic()) is None
+            assert paying.settle(COST, 0)
+            assert purse.granted >= granted
+            await asyncio.sleep(0.02)
