@@ -8,6 +8,7 @@ import msgspec
 from routing.engine.catalog import KeySpec, LimitsSpec, TenantSpec
 
 NO_LIMITS = LimitsSpec()
+NEVER = math.inf  # as an epoch second
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +20,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 1.0  # its tenant's part of a contended endpoint
     key_limits: LimitsSpec = NO_LIMITS
     tenant_limits: LimitsSpec = NO_LIMITS
-    expires_at_s: float = math.inf  # epoch seconds
+    expires_at_s: float = NEVER  # epoch seconds
 
     def may_use(self, model: str) -> bool:
         """Return True if this model of the catalogue may answer it."""
@@ -59,7 +60,7 @@ def _caller(tenant: TenantSpec, key: KeySpec, find_model: Callable[[str], str | 
         share=tenant.share,
         key_limits=key,
         tenant_limits=tenant,
-        expires_at_s=math.inf if key.expires_at is None else key.expires_at.timestamp(),
+        expires_at_s=NEVER if key.expires_at is None else key.expires_at.timestamp(),
     )
 
 

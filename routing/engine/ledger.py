@@ -192,16 +192,18 @@ class Ledger:
         return found
 
     def _make_ready(self, about: tuple[str, str, str, str], at_s: float) -> Ready:
-        applying = applying_to(self._budgets.values(), *about)
+        tenant, key, task, tag = about
+        whose = (tenant, key, task)
+        applying = applying_to(self._budgets.values(), tenant, key, task, tag)
         purses = tuple([self._purse(budget, at_s) for budget in applying.budgets])
         by_model = {
-            model: Payers(*purses, *[self._purse(budget, at_s) for budget in budgets])
+            model: Payers(whose, (*purses, *[self._purse(budget, at_s) for budget in budgets]))
             for model, budgets in applying.by_model.items()
         }
         everyone = (*purses, *(p for some in by_model.values() for p in some.purses))
         ends = [p.window.ends_at for p in everyone if p.window.ends_at is not None]
         ready = Ready(
-            payers=Payers(*purses),
+            payers=Payers(whose, purses),
             by_model=by_model,
             all=tuple(dict.fromkeys(everyone)),
             starts_at=max((p.window.starts_at for p in everyone), default=-math.inf),

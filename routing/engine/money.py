@@ -52,9 +52,13 @@ class Price(msgspec.Struct, frozen=True):
 
     def bound_nusd(self, prompt: int, output: int, *, embed: bool = False) -> int:
         """Return the most that so many tokens can cost, whichever of them are cached."""
-        dearest = self.embedding_nusd if embed else max(self.input_nusd, self.cached_nusd)
-        tokens = dearest * prompt + (0 if embed else self.output_nusd * output)
-        return min(-(-tokens // 1000) + self.request_nusd, MOST_NUSD)
+        if embed:
+            tokens = self.embedding_nusd * prompt
+        else:
+            asked, cached = self.input_nusd, self.cached_nusd
+            tokens = (asked if asked > cached else cached) * prompt + self.output_nusd * output
+        nusd = -(-tokens // 1000) + self.request_nusd
+        return nusd if nusd < MOST_NUSD else MOST_NUSD
 
 
 def flat(input_nusd: int, output_nusd: int) -> Price:

@@ -19,9 +19,10 @@ LEAST_CALLS = 16
 class Payers:
     """The purses of a call; amounts are nano-dollars, each the same of every purse."""
 
-    __slots__ = ("accounts", "ahead", "charged", "is_open", "purses", "taken")
+    __slots__ = ("accounts", "ahead", "charged", "is_open", "purses", "taken", "whose")
 
-    def __init__(self, *purses: Purse) -> None:
+    def __init__(self, whose: tuple[str, str, str], purses: tuple[Purse, ...]) -> None:
+        self.whose = whose  # calls they pay: of which tenant, key and task
         self.purses = purses
         # Whose charge it is in each of them.
         self.accounts = b"".join([purse.account for purse in purses])

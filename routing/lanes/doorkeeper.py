@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from routing.engine.callers import ANONYMOUS, Caller
+from routing.engine.callers import ANONYMOUS, NEVER, Caller
 from routing.engine.errors import Unidentified
 from routing.engine.policy import Policy
 from routing.policy import tokens
@@ -45,7 +45,7 @@ class Doorkeeper:
                 return self._stranger()
             digest = tokens.digest(token, self._key)
         caller = policy.caller_by_digest.get(digest)
-        if caller is None or self._clock() >= caller.expires_at_s:
+        if caller is None or (caller.expires_at_s < NEVER and self._clock() >= caller.expires_at_s):
             raise Unidentified(given=True)
         if remembered is None:
             self._remember(authorization, digest)

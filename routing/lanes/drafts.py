@@ -11,9 +11,8 @@ LOST_STATUS = 500
 MOST_KEPT = 4096
 
 
-# By whom it is paid; who is called, who was chosen; kind, whether it is streamed; and of the need,
-# tenant, key, task, priority and tag.
-Alike = tuple[Payers, Candidate, Candidate, RequestKind, bool, str, str, str, str, str]
+# By whom it is paid, who is called, who was chosen, kind, whether it is streamed, priority and tag.
+Alike = tuple[Payers, Candidate, Candidate, RequestKind, bool, str, str]
 
 
 class Drafts:
@@ -31,7 +30,8 @@ class Drafts:
 
     def make(self, alike: Alike) -> bytes:
         """Return what calls like these leave, for `get` to find; raises SpoolUnavailable."""
-        payers, candidate, chosen, kind, stream, tenant, key, task, priority, tag = alike
+        payers, candidate, chosen, kind, stream, priority, tag = alike
+        tenant, key, task = payers.whose
         record = RequestRecord(
             id=b"",
             request_id="",

@@ -175,7 +175,8 @@ class Exchange:
                 trail.payer.answered(usage if trail.payer.limited else counted)
             cost = 0
             for tab in trail.tabs:
-                cost += tab.nusd
+                nusd = tab.known_nusd
+                cost += tab.so_far() if nusd is None else nusd
             return cost
         cost = answered.price.cost_nusd(
             counted.prompt_tokens,
@@ -245,10 +246,8 @@ class Exchange:
         Raises SpoolUnavailable; then the call must not be made.
         """
         need, runtime, decision = self.need, self._runtime, self.decision
-        alike = (
-            payers, candidate, candidate if decision is None else decision.chosen, self.kind,
-            self.stream, need.tenant, need.key, need.task, need.priority, need.tag,
-        )  # fmt: skip
+        chosen = candidate if decision is None else decision.chosen
+        alike = (payers, candidate, chosen, self.kind, self.stream, need.priority, need.tag)
         template = runtime.drafts.get(alike) or runtime.drafts.make(alike)
         tab.slot = runtime.recorder.open(
             template, self._raw_id, self._created_ns // 1000, need.prompt_tokens, tab.bound_nusd
@@ -261,7 +260,7 @@ class Exchange:
             return need
         wallet = ledger.wallet(need.tenant, need.key, need.task, need.tag, self._created_ns / 1e9)
         if wallet is not None:
-            # As `replace` would, at a tenth of its cost: nobody else has seen the need yet.
+            # Cheaper than a copy, and nobody else has seen the need yet.
             force_setattr(need, "wallet", wallet)
         return need
 
@@ -331,17 +330,15 @@ class Exchange:
 
 def _charge(record: RequestRecord, tabs: list[Tab]) -> None:
     """Write down what each budget's lease pays for the request, and the sum as its cost."""
-    cost, known = 0, True
-    charges: tuple[Charge, ...] = ()
-    for tab in tabs:
-        # Fixed now: what is charged and what is recorded are the same.
-        nusd = tab.known_nusd
-        if nusd is None:
-            nusd = tab.known_nusd = tab.so_far()
-        cost += nusd
-        if tab.price is None:
-            known = False
+    if len(tabs) == 1:
+        (tab,) = tabs
+        nusd = tab.fix()
         if nusd and tab.payers is not None:
-            charges += (Charge(tab.payers.accounts, nusd),)
-    record.charges = summed(charges) if len(charges) > 1 else charges
-    record.cost_nusd, record.cost_known = cost, known
+            record.charges = (Charge(tab.payers.accounts, nusd),)
+        record.cost_nusd, record.cost_known = nusd, tab.price is not None
+        return
+    record.cost_nusd = sum([tab.fix() for tab in tabs])
+    record.cost_known = all(tab.price is not None for tab in tabs)
+    record.charges = summed(
+        Charge(tab.payers.accounts, tab.nusd) for tab in tabs if tab.payers is not None and tab.nusd
+    )

@@ -33,7 +33,9 @@ OPENAI_LINES = (
 class Told:
     """Which limits a caller is told of, and in which lines, until they are looked for again."""
 
-    __slots__ = ("base", "book", "leases", "lines", "look_at", "nearest", "of_tokens")
+    __slots__ = (
+        "base", "book", "burst", "leases", "lines", "look_at", "nearest", "of_tokens", "pace_s",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.look_at = -math.inf
@@ -42,6 +44,7 @@ class Told:
         self.leases: tuple[Lease, ...] = ()  # the nearest of each kind
         self.nearest = 0  # which of them is the nearest of all
         self.of_tokens = False  # the nearest is of tokens
+        self.burst, self.pace_s = 0, 0.0  # of the nearest
         self.lines = b""
 
     def look(self, passage: "Passage", now: float, *kinds: "tuple[Lease, ...]") -> None:
@@ -53,6 +56,7 @@ class Told:
             self.nearest = min(range(len(found)), key=lambda n: found[n][0])
             lease = self.leases[self.nearest]
             self.base, self.of_tokens = lease.left(now), lease.unit == "tokens"
+            self.burst, self.pace_s = lease.burst, lease.pace_s
             self.lines = LINES % (lease.limit.most, passage.policy.encode())
 
 
@@ -61,15 +65,15 @@ def rate_headers(passage: "Passage", now: float) -> bytes:
     told, book = passage.native, passage.book
     if now >= told.look_at or book is not told.book:
         told.look(passage, now, passage.timed)
-    if not told.leases:
-        return b""
-    lease = told.leases[0]
-    if book is None:
-        left = lease.left(now)
-    else:
+    if book is not None:
         # While it is open, this caller's requests change nothing else.
         ahead = book.tokens if told.of_tokens else book.requests
         left = told.base + ahead if ahead > 0 else told.base
+        return told.lines % (left, math.ceil((told.burst - left) / told.pace_s))
+    if not told.leases:
+        return b""
+    lease = told.leases[0]
+    left = lease.left(now)
     return told.lines % (left, math.ceil(lease.reset_s(left)))
 
 

@@ -56,6 +56,13 @@ class Tab(msgspec.Struct, gc=False):
         """Return what it cost, as far as is known, and never less."""
         return self.so_far() if self.known_nusd is None else self.known_nusd
 
+    def fix(self) -> int:
+        """Return what it cost, from now on: what is charged and what is recorded are the same."""
+        nusd = self.known_nusd
+        if nusd is None:
+            nusd = self.known_nusd = self.so_far()
+        return nusd
+
     def so_far(self) -> int:
         """Return the most that a call broken off now can cost: a byte is a token at most.
 
@@ -96,12 +103,15 @@ def tab_for(candidate: Candidate, need: Need, wallet: Wallet, more_prompt: int) 
     """
     price, payers = candidate.price, wallet.payers(candidate.model_name)
     prompt = most_prompt_tokens(candidate, need, more_prompt)
-    embed, bound = need.task == "embedding", 0
+    embed, bound, limited = need.task == "embedding", 0, payers.purses != ()
     if price is not None:
-        bound = price.bound_nusd(prompt, output_cap(candidate, need), embed=embed)
-    limited = bool(payers.purses)
-    paying = payers if bound and limited else None
-    return Tab(candidate, price, paying, bound, prompt, embed, limited)
+        output = need.max_tokens
+        if output is None:
+            output = output_cap(candidate, need)
+        bound = price.bound_nusd(prompt, output, embed=embed)
+    return Tab(
+        candidate, price, payers if bound and limited else None, bound, prompt, embed, limited
+    )
 
 
 async def lease_for(
