@@ -45,7 +45,7 @@ class Wallet(msgspec.Struct):
     """What one request may be paid from. It says which prices it cannot pay, and remembers that."""
 
     ready: Ready
-    refused: list[str] = []  # ids of candidates that could not be paid
+    refused: tuple[str, ...] = ()  # ids of candidates that could not be paid
     short: Purse | None = None  # the first that could not pay
     strict: bool = False  # not even what is free stands in for what cannot be paid
     free_only: bool = False  # soft budgets that are used up may prefer what is free, too
@@ -78,7 +78,7 @@ class Wallet(msgspec.Struct):
         """Note that a candidate could not be paid from a purse."""
         self.short, self.easy = self.short or purse, False
         if candidate not in self.refused:
-            self.refused.append(candidate)
+            self.refused += (candidate,)
 
     def narrow(self, purse: Purse) -> None:
         """Go on as the budget that is short wants it: with free models only, or with none."""

@@ -56,7 +56,7 @@ INCOMING = (
 )
 
 NULL = r"\N"
-AMOUNT = "#"  # stands for what is paid, in what is the same for many records
+AMOUNT = "#"  # stands for what is paid, where all the rest is the same for many records
 # PostgreSQL's text cannot hold NUL; the others would end the value or the line.
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": None})
 
@@ -118,14 +118,17 @@ def _attempt(attempt: Attempt) -> str:
 def _charges(charges: tuple[Charge, ...]) -> str:
     if not charges:
         return "[]"
+    if len(charges) == 1:
+        return f"[{_charge(charges[0])}]"
     return f"[{','.join(map(_charge, charges))}]"
 
 
 def _charge(charge: Charge) -> str:
-    return _paid_from(charge.leases).replace(AMOUNT, str(charge.nusd))
+    return str(charge.nusd).join(_paid_from(charge.leases))
 
 
-# Thousands of records are paid from the same leases.
+# Thousands of records are paid from the same leases: what stands between the amounts.
 @lru_cache(maxsize=4096)
-def _paid_from(leases: bytes) -> str:
-    return ",".join([f'{{"lease":"{UUID(bytes=one)}","nusd":{AMOUNT}}}' for one in apart(leases)])
+def _paid_from(leases: bytes) -> list[str]:
+    paid = [f'{{"lease":"{UUID(bytes=one)}","nusd":{AMOUNT}}}' for one in apart(leases)]
+    return ",".join(paid).split(AMOUNT)
