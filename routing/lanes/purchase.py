@@ -20,7 +20,7 @@ def affordable(runtime: Runtime, need: Need, now: float, at_s: float) -> Decisio
     wallet = need.wallet
     try:
         decision = decide(runtime.policy, runtime.state, need, now)
-        if wallet is None or not _second_best(runtime, decision, wallet, now):
+        if wallet is None or not wallet.refused or not _second_best(runtime, decision, wallet, now):
             return decision
         if wallet.short is not None:
             wallet.narrow(wallet.short)
@@ -33,7 +33,7 @@ def affordable(runtime: Runtime, need: Need, now: float, at_s: float) -> Decisio
 
 def _second_best(runtime: Runtime, decision: Decision, wallet: Wallet, now: float) -> bool:
     """Return True if one that cannot be paid would have been chosen instead."""
-    if not wallet.refused or wallet.strict or wallet.free_only:
+    if wallet.strict or wallet.free_only:
         return False
     need, chosen = decision.need, decision.ranked[0]
     if need.model is not None:
