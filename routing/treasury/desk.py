@@ -348,8 +348,12 @@ class Desk:
         """Return True if a slice ahead of need is due."""
         if not purse.hard or not self._hears or purse.short is not None:
             return False
-        rested = self._clock() - purse.ordered_at >= LEAST_GAP_S
-        return rested and purse.free < purse.ahead // 2
+        now = self._clock()
+        if now - purse.ordered_at < LEAST_GAP_S:
+            return False
+        # What is taken ahead is not lacking.
+        self.ledger.gather(now)
+        return purse.free < purse.ahead // 2
 
     async def _describe(self, purse: Purse) -> None:
         async with self._talk(None):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from routing.engine.payers import Payers
-from routing.engine.purse import Purse
+from routing.engine.purse import HALF_S, Purse
 from routing.treasury import desk
 from telemetry.database import AsyncConnection
 from tests.fixtures_engines import SimulatedHost
@@ -99,3 +99,16 @@ async def test_what_is_used_from_what_is_ahead_does_not_idle(
             assert paying.settle(COST, 0)
             assert purse.granted >= granted
             await asyncio.sleep(0.02)
+
+
+async def test_what_is_taken_ahead_is_not_leased_once_more(
+    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+) -> None:
+    policy = limited(host.url, [budget("1")], each("0.0001"))
+    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+        paying, purse = await plenty(worker)
+        purse.ordered_at = float("-inf")
+        enough = purse.free + paying.ahead
+        for pace, more in ((enough / HALF_S, False), (enough / HALF_S + 2, True)):
+            purse.pace = pace
+            assert worker.desk._wants_more(purse) is more
