@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,18 @@ from tests.treasury.fleet import Worker, budget, each, fleet, limited, ship, sta
 
 DOLLAR = 10**9
 COST = DOLLAR // 10_000
+
+
+FleetOf = Callable[[int], AbstractAsyncContextManager[list[Worker]]]
+
+
+@pytest.fixture
+def fleet_of(
+    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+) -> FleetOf:
+    """Return what starts so many workers under one budget of a dollar, each call of COST."""
+    policy = limited(host.url, [budget("1")], each("0.0001"))
+    return lambda count: fleet(tmp_path, count, policy, redis_url)
 
 
 async def plenty(worker: Worker) -> tuple[Payers, Purse]:
@@ -42,10 +56,9 @@ def payers(worker: Worker) -> Payers:
 
 
 async def test_who_is_short_gets_what_another_took_ahead(
-    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+    fleet_of: FleetOf, database: AsyncConnection, tmp_path: Path
 ) -> None:
-    policy = limited(host.url, [budget("1")], each("0.0001"))
-    async with fleet(tmp_path, 2, policy, redis_url) as (one, two):
+    async with fleet_of(2) as (one, two):
         paying, purse = await plenty(one)
         left = DOLLAR - COST
         assert await two.desk.hold(payers(two), left) is None
@@ -57,10 +70,9 @@ async def test_who_is_short_gets_what_another_took_ahead(
 
 
 async def test_a_worker_that_stops_gives_it_back(
-    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+    fleet_of: FleetOf, database: AsyncConnection, tmp_path: Path
 ) -> None:
-    policy = limited(host.url, [budget("1")], each("0.0001"))
-    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+    async with fleet_of(1) as (worker,):
         await plenty(worker)
     # Before anybody looks for what the dead have left.
     assert await standing(database) == (DOLLAR, 0, COST)
@@ -69,10 +81,9 @@ async def test_a_worker_that_stops_gives_it_back(
 
 
 async def test_what_idles_is_given_back(
-    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+    fleet_of: FleetOf, database: AsyncConnection, tmp_path: Path
 ) -> None:
-    policy = limited(host.url, [budget("1")], each("0.0001"))
-    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+    async with fleet_of(1) as (worker,):
         _, purse = await plenty(worker)
         await ship(tmp_path)
         async with asyncio.timeout(10):
@@ -82,15 +93,10 @@ async def test_what_idles_is_given_back(
 
 
 async def test_what_is_used_from_what_is_ahead_does_not_idle(
-    database: AsyncConnection,
-    redis_url: str,
-    host: SimulatedHost,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    fleet_of: FleetOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(desk, "IDLE_S", 0.6)
-    policy = limited(host.url, [budget("1")], each("0.0001"))
-    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+    async with fleet_of(1) as (worker,):
         paying, purse = await plenty(worker)
         granted, end = purse.granted, time.monotonic() + 1.5
         while time.monotonic() < end:
@@ -102,10 +108,9 @@ async def test_what_is_used_from_what_is_ahead_does_not_idle(
 
 
 async def test_what_is_taken_ahead_is_not_leased_once_more(
-    database: AsyncConnection, redis_url: str, host: SimulatedHost, tmp_path: Path
+    fleet_of: FleetOf,
 ) -> None:
-    policy = limited(host.url, [budget("1")], each("0.0001"))
-    async with fleet(tmp_path, 1, policy, redis_url) as (worker,):
+    async with fleet_of(1) as (worker,):
         paying, purse = await plenty(worker)
         purse.ordered_at = float("-inf")
         enough = purse.free + paying.ahead
